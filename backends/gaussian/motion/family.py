@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every motion family offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from ..cloud import SplatCloud
+
+
+class Family(Protocol):
+    """How a cloud moves: per-splat arrays and the formula that reads them.
+
+    `at` in NumPy is the truth; what Blender plays (a node group, a cache) must equal it.
+    """
+
+    name: ClassVar[str]
+    """Short name, as in the node group 'Vivant Family STG'."""
+
+    time_range: tuple[float, float]
+    """First and last time of the clip, in the unit of `at`; outside it, time is clamped."""
+
+    def at(self, cloud: SplatCloud, time: float, camera: ArrayLike | None = None) -> SplatCloud:
+        """The cloud at `time`, without a family."""
+        ...
+
+    def select(self, index: Any) -> Family:
+        """The family of the splats that `index` picks."""
+        ...
+
+    def attributes(self) -> Mapping[str, NDArray[np.float32]]:
+        """Per-splat arrays by their attribute names in Blender, (N,), (N, 3) or (N, 4)."""
+        ...

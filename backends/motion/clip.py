@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Clip: the motion of one skeleton, and the positions it puts the joints at."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..common import rotations as quaternions
+from ..common.errors import VivantError
+
+Array = NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """F frames of J joints; metres, right-handed, Y up, quaternions wxyz.
+
+    names (J,); parents (J,) with -1 for the root, parents before children; offsets (J, 3) from the
+    parent joint, in its frame; fps; rotations (F, J, 4) local, unit; root (F, 3) position of joint 0.
+    rest (J, 4): local rotations of the bind pose (identity when None).  translations: joint -> (F, 3)
+    for the few joints whose offset is animated.
+    Raises VivantError when the arrays do not belong together.
+    """
+
+    names: Sequence[str]
+    parents: NDArray[np.integer]
+    offsets: Array
+    fps: float
+    rotations: Array
+    root: Array
+    rest: Array | None = None
+    translations: Mapping[int, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parents", np.asarray(self.parents, np.int32))
+        for name in ("offsets", "rotations", "root"):
+            value = np.asarray(getattr(self, name))
+            object.__setattr__(self, name, value if value.dtype.kind == "f" else value.astype(np.float64))
+        joints, frames = len(self.names), len(self.rotations)
+        shapes = {"parents": (joints,), "offsets": (joints, 3), "rotations": (frames, joints, 4), "root": (frames, 3)}
+        for name, shape in shapes.items():
+            found = getattr(self, name).shape
+            if found != shape:
+                raise VivantError(f"A clip of {frames} frames and {joints} joints needs {name} of shape {shape}, not {found}.")
+        if any(parent >= joint for joint, parent in enumerate(self.parents)):
+            raise VivantError("A joint comes before its parent.", "Order the joints from the root outwards.")
+
+    def __len__(self) -> int:
+        return len(self.rotations)
+
+    def replace(self, **changes: Any) -> Clip:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def forward(self, frames: ArrayLike | slice = slice(None)) -> tuple[Array, Array]:
+        """World positions (F, J, 3) and world rotations (F, J, 4) of the chosen frames."""
+        local = self.rotations[frames]
+        positions = np.empty((*local.shape[:2], 3), local.dtype)
+        world = np.empty_like(local)
+        for joint, parent in enumerate(self.parents):
+            if parent < 0:
+                positions[:, joint], world[:, joint] = self.root[frames], local[:, joint]
+                continue
+            offset = self.translations[joint][frames] if joint in self.translations else self.offsets[joint]
+            positions[:, joint] = positions[:, parent] + quaternions.rotate(world[:, parent], offset)
+            world[:, joint] = quaternions.multiply(world[:, parent], local[:, joint])
+        return positions, world

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Vivant adds to Blender, in order.  Each module lists its CLASSES; a few also register menus and handlers."""
+
+from types import ModuleType
+
+import bpy
+
+from . import preferences, properties
+from .operators import engine, inbetween, splats_io, splats_render
+from .panels import menus, sidebar
+
+MODULES: tuple[ModuleType, ...] = (preferences, properties, engine, splats_io, splats_render, inbetween, menus, sidebar)
+
+
+def register() -> None:
+    """Register every module's classes, then let it add its menus, handlers and properties."""
+    for module in MODULES:
+        for cls in module.CLASSES:
+            bpy.utils.register_class(cls)
+        if hasattr(module, "register"):
+            module.register()
+
+
+def unregister() -> None:
+    """The same backwards."""
+    for module in reversed(MODULES):
+        if hasattr(module, "unregister"):
+            module.unregister()
+        for cls in reversed(module.CLASSES):
+            bpy.utils.unregister_class(cls)
