@@ -79,3 +79,9 @@ def matrix(q: Array) -> Array:
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ]
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def slerp(a: Array, b: Array, share: Array) -> Array:
+    """Constant angular velocity from a (share 0) to b (share 1) by the short way; share has no trailing axis."""
+    turn = log(multiply(conjugate(a), b))
+    return multiply(a, exp(turn * np.asarray(share)[..., None]))
