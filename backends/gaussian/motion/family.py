@@ -22,6 +22,9 @@ class Family(Protocol):
     name: ClassVar[str]
     """Short name, as in the node group 'Vivant Family STG'."""
 
+    ATTRIBUTES: ClassVar[tuple[str, ...]]
+    """Names of the per-splat attributes in Blender."""
+
     time_range: tuple[float, float]
     """First and last time of the clip, in the unit of `at`; outside it, time is clamped."""
 

@@ -31,6 +31,10 @@ class Stg(Family):
     """
 
     name: ClassVar[str] = "STG"
+    ATTRIBUTES: ClassVar[tuple[str, ...]] = (
+        *("velocity:1", "velocity:2", "velocity:3"),
+        *("spin:w", "spin:xyz", "time:center", "time:width"),
+    )
 
     velocity: Floats
     spin: Floats
@@ -52,13 +56,11 @@ class Stg(Family):
         return Stg(self.velocity[index], self.spin[index], self.center[index], self.width[index], self.time_range)
 
     def attributes(self) -> Mapping[str, Floats]:
-        """Attribute names of the node group 'Vivant Family STG'."""
-        return {
-            "velocity:1": self.velocity[:, 0],
-            "velocity:2": self.velocity[:, 1],
-            "velocity:3": self.velocity[:, 2],
-            "spin:w": self.spin[:, 0],
-            "spin:xyz": self.spin[:, 1:],
-            "time:center": self.center,
-            "time:width": self.width,
-        }
+        columns = (*np.moveaxis(self.velocity, 1, 0), self.spin[:, 0], self.spin[:, 1:], self.center, self.width)
+        return dict(zip(self.ATTRIBUTES, columns, strict=True))
+
+    @classmethod
+    def from_attributes(cls, columns: Mapping[str, Floats]) -> Stg:
+        """The family whose `attributes` these are."""
+        v1, v2, v3, spin_w, spin_xyz, center, width = (columns[name] for name in cls.ATTRIBUTES)
+        return cls(np.stack([v1, v2, v3], axis=1), np.column_stack([spin_w, spin_xyz]), center, width)

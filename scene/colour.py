@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The scene's settings for a faithful picture of splats, whose colours are display values."""
+
+import bpy
+
+from . import compat, pointclouds
+
+
+def display_blending(scene: bpy.types.Scene) -> None:
+    """Set a scene of splats alone up so that renders blend and show colours exactly as they were trained.
+
+    Splats emit their display values, the view transform is Raw, and both engines take one sample at
+    the pixel's centre, without shadows, light bounces or dither.
+    """
+    for candidate in scene.objects:
+        if pointclouds.is_splats(candidate) and (drawer := pointclouds.drawer_of(candidate)):
+            compat.set_modifier_input(drawer, "Linear Light", False)
+    scene.view_settings.view_transform = "Raw"
+    scene.view_settings.look = "None"
+    scene.view_settings.exposure, scene.view_settings.gamma = 0.0, 1.0
+    scene.render.dither_intensity = 0.0
+    scene.render.filter_size = 0.0
+    scene.eevee.taa_render_samples = 1
+    scene.eevee.use_shadows = False
+    scene.eevee.use_raytracing = False
+    cycles = scene.cycles
+    cycles.samples = 1
+    cycles.use_denoising = cycles.use_adaptive_sampling = False
+    cycles.pixel_filter_type, cycles.filter_width = "BOX", 0.01
+    enough_layers(scene)
+
+
+def enough_layers(scene: bpy.types.Scene) -> None:
+    """Let Cycles see through as many splats on one ray as it can: each is a transparent bounce."""
+    scene.cycles.transparent_max_bounces = 1024
+    scene.cycles.min_transparent_bounces = 1024

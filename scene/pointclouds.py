@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""SplatCloud <-> POINTCLOUD object, with the attribute names of Blender 5.3's native splats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+from numpy.typing import NDArray
+
+from ..backends.common.errors import VivantError
+from ..backends.common.threads import for_blocks
+from ..backends.gaussian import axes
+from ..backends.gaussian.cloud import Source, SplatCloud
+from ..backends.gaussian.motion import FAMILIES
+from ..backends.gaussian.sh import COEFFICIENTS
+from . import compat, materials
+from .nodes import splats as splat_nodes
+from .nodes import stg
+
+Floats = NDArray[np.float32]
+
+BASE = "radiance:base"
+HIGHER = "radiance:sh_"
+KEY = "vivant"
+FAMILY_TREES = {"STG": stg.tree}
+
+# attribute type -> (name of the property that foreach_set writes, floats an element)
+_LAYOUT = {
+    "FLOAT": ("value", 1),
+    "FLOAT_VECTOR": ("vector", 3),
+    "QUATERNION": ("value", 4),
+    "FLOAT_COLOR": ("color", 4),
+    "FLOAT4": ("vector", 4),
+}
+
+
+def write_attribute(points: bpy.types.PointCloud, name: str, values: Floats, kind: str | None = None) -> None:
+    """Create or overwrite a point attribute from float32 (N,), (N, 3) or (N, 4) values."""
+    width = 1 if values.ndim == 1 else values.shape[1]
+    kind = kind or {1: "FLOAT", 3: "FLOAT_VECTOR", 4: compat.FOUR_FLOATS}[width]
+    attribute = points.attributes.get(name)
+    if attribute is not None and attribute.data_type != kind:
+        points.attributes.remove(attribute)
+        attribute = None
+    if attribute is None:
+        attribute = points.attributes.new(name, kind, "POINT")
+    if len(values):
+        attribute.data.foreach_set(_LAYOUT[kind][0], np.ascontiguousarray(values, np.float32).reshape(-1))
+
+
+def read_attribute(points: bpy.types.PointCloud, name: str) -> Floats | None:
+    """Float values (N,), (N, 3) or (N, 4) of a point attribute; None where there is none."""
+    attribute = points.attributes.get(name)
+    if attribute is None or attribute.data_type not in _LAYOUT:
+        return None
+    key, width = _LAYOUT[attribute.data_type]
+    values = np.empty(len(attribute.data) * width, np.float32)
+    attribute.data.foreach_get(key, values)
+    return values if width == 1 else values.reshape(-1, width)
+
+
+def write(cloud: SplatCloud, name: str) -> bpy.types.PointCloud:
+    """A new POINTCLOUD datablock that holds a cloud and its family."""
+    points = compat.new_points(name, len(cloud))
+    write_attribute(points, "position", cloud.means, "FLOAT_VECTOR")
+    write_attribute(points, "scale", cloud.scales, "FLOAT_VECTOR")
+    write_attribute(points, "rotation", cloud.quats, "QUATERNION")
+    write_attribute(points, BASE, np.column_stack([cloud.sh[:, 0], cloud.opacities]))
+    _write_higher(points, cloud.sh)
+    for column, values in cloud.extras.items():
+        write_attribute(points, column, values, "FLOAT")
+    if cloud.family is not None:
+        for column, values in cloud.family.attributes().items():
+            write_attribute(points, column, values)
+    if hasattr(points, "type"):
+        points.type = "GAUSSIAN_SPLAT"
+    return points
+
+
+def _write_higher(points: bpy.types.PointCloud, sh: Floats) -> None:
+    """Coefficients 1 and up, one attribute each, transposed in blocks that fit the cache."""
+    count, coefficients = sh.shape[:2]
+    higher = np.empty((coefficients - 1, count, 3), np.float32)
+
+    def transpose(rows: slice) -> None:
+        higher[:, rows] = sh[rows, 1:].transpose(1, 0, 2)
+
+    for_blocks(count, transpose, 2048)
+    for index, values in enumerate(higher):
+        write_attribute(points, f"{HIGHER}{index}", values, "FLOAT_VECTOR")
+
+
+def read(points: bpy.types.PointCloud, facts: Mapping[str, Any] | None = None) -> SplatCloud:
+    """The cloud that a datablock (also an evaluated one) holds.
+
+    facts: what `to_object` noted on the object; without them the cloud is still.  Raises VivantError
+    for a point cloud without splat attributes.
+    """
+    facts = facts or {}
+    position, scale, rotation, base = (read_attribute(points, name) for name in ("position", "scale", "rotation", BASE))
+    if position is None or scale is None or rotation is None or base is None:
+        raise VivantError(f"The point cloud '{points.name}' holds no splats.", "Select an object that Vivant imported.")
+    higher = [read_attribute(points, f"{HIGHER}{index}") for index in range(_higher_count(points))]
+    family = None
+    if name := facts.get("family"):
+        family = FAMILIES[name].from_attributes({column: _need(points, column) for column in FAMILIES[name].ATTRIBUTES})
+    return SplatCloud(
+        means=position,
+        quats=rotation,
+        scales=scale,
+        opacities=base[:, 3],
+        sh=np.stack([base[:, :3], *higher], axis=1),
+        family=family,
+        extras={column: _need(points, column) for column in facts.get("extras", ())},
+        source=Source(
+            format=facts.get("format", ""),
+            path=facts.get("path", ""),
+            axes=facts.get("axes", "RDF"),
+            antialiased=bool(facts.get("antialiased", False)),
+        ),
+    )
+
+
+def _need(points: bpy.types.PointCloud, name: str) -> Floats:
+    values = read_attribute(points, name)
+    if values is None:
+        raise VivantError(f"The point cloud '{points.name}' lost its attribute '{name}'.", "Undo, or import the file again.")
+    return values
+
+
+def _higher_count(points: bpy.types.PointCloud) -> int:
+    """Number of coefficients above degree 0 that make full degrees."""
+    found = 0
+    while f"{HIGHER}{found}" in points.attributes:
+        found += 1
+    return max(count - 1 for count in COEFFICIENTS if count - 1 <= found)
+
+
+def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: float = 50.0) -> bpy.types.Object:
+    """A new object, in no collection yet, that draws a cloud and plays it.
+
+    Its matrix puts the capture upright; a moving cloud's clip begins at start_frame and lasts so many frames.
+    """
+    made = bpy.data.objects.new(name, write(cloud, name))
+    made.matrix_world = Matrix(axes.to_blender(cloud.source.axes).tolist()).to_4x4()
+    made[KEY] = {
+        "format": cloud.source.format,
+        "path": cloud.source.path,
+        "axes": cloud.source.axes,
+        "antialiased": cloud.source.antialiased,
+        "family": cloud.family.name if cloud.family else "",
+        "extras": list(cloud.extras),
+        "repairs": dict(cloud.source.repairs),
+        "warnings": list(cloud.source.warnings),
+    }
+    if cloud.family is not None:
+        mover = made.modifiers.new(f"Vivant Family {cloud.family.name}", "NODES")
+        mover.node_group = FAMILY_TREES[cloud.family.name]()
+        compat.set_modifier_input(mover, "Start Frame", float(start_frame))
+        compat.set_modifier_input(mover, "Frames", float(frames))
+    drawer = made.modifiers.new(splat_nodes.NAME, "NODES")
+    drawer.node_group = splat_nodes.tree(materials.splats())
+    compat.set_modifier_input(drawer, "SH Degree", cloud.degree)
+    compat.set_modifier_input(drawer, "Antialiased", cloud.source.antialiased)
+    if hasattr(made.data, "type"):  # Blender 5.3 draws splats itself
+        drawer.show_viewport = drawer.show_render = False
+    return made
+
+
+def facts_of(splats: bpy.types.Object) -> dict[str, Any]:
+    """What `to_object` noted on an object; empty for other objects."""
+    noted = splats.get(KEY)
+    return noted.to_dict() if hasattr(noted, "to_dict") else {}
+
+
+def is_splats(candidate: bpy.types.Object | None) -> bool:
+    """Whether an object is a point cloud that holds splats."""
+    return candidate is not None and candidate.type == "POINTCLOUD" and BASE in candidate.data.attributes
+
+
+def cloud_of(splats: bpy.types.Object) -> SplatCloud:
+    """The cloud of an object, with its family, in the capture's own axes.  Raises VivantError for other objects."""
+    if not is_splats(splats):
+        raise VivantError(f"'{splats.name}' holds no splats.", "Select an object that Vivant imported.")
+    return read(splats.data, facts_of(splats))
+
+
+def drawer_of(splats: bpy.types.Object) -> bpy.types.NodesModifier | None:
+    """The modifier that draws an object's splats."""
+    return _modifier(splats, splat_nodes.NAME)
+
+
+def mover_of(splats: bpy.types.Object) -> bpy.types.NodesModifier | None:
+    """The modifier that moves an object's splats."""
+    return _modifier(splats, "Vivant Family ")
+
+
+def _modifier(splats: bpy.types.Object, prefix: str) -> bpy.types.NodesModifier | None:
+    for modifier in splats.modifiers:
+        if modifier.type == "NODES" and modifier.node_group and modifier.node_group.name.startswith(prefix):
+            return modifier
+    return None
+
+
+def time_at(splats: bpy.types.Object, frame: float) -> float:
+    """Time in the family's unit at a frame (with its fraction) of the scene."""
+    mover = mover_of(splats)
+    if mover is None:
+        return 0.0
+    return (frame - compat.get_modifier_input(mover, "Start Frame")) / compat.get_modifier_input(mover, "Frames")
+
+
+def cloud_at(splats: bpy.types.Object, scene: bpy.types.Scene) -> SplatCloud:
+    """The still cloud of an object at the scene's current frame, in the object's own space."""
+    return cloud_of(splats).at(time_at(splats, scene.frame_current + scene.frame_subframe))

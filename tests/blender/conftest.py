@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests that run inside bpy; each begins with an empty factory file."""
+
+import pytest
+
+bpy = pytest.importorskip("bpy", reason="needs Blender's Python module")
+
+
+@pytest.fixture
+def scene():
+    """An empty factory scene with a camera that looks at the origin."""
+    from mathutils import Vector
+
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    scene = bpy.context.scene
+    camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    scene.collection.objects.link(camera)
+    scene.camera = camera
+    camera.location = (3.2, -2.6, 1.7)
+    camera.rotation_euler = Vector((-3.2, 2.6, -1.7)).to_track_quat("-Z", "Y").to_euler()
+    camera.data.lens = 40
+    camera.data.clip_start = 0.2
+    scene.render.resolution_x, scene.render.resolution_y = 192, 128
+    bpy.context.view_layer.update()
+    return scene
