@@ -81,7 +81,11 @@ def matrix(q: Array) -> Array:
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
+def difference(a: Array, b: Array) -> Array:
+    """Rotation vectors (…, 3) that lead from a to b by the short way, in the frame of a (and of b: the axis is common)."""
+    return log(multiply(conjugate(a), b))
+
+
 def slerp(a: Array, b: Array, share: Array) -> Array:
-    """Constant angular velocity from a (share 0) to b (share 1) by the short way; share has no trailing axis."""
-    turn = log(multiply(conjugate(a), b))
-    return multiply(a, exp(turn * np.asarray(share)[..., None]))
+    """Constant angular velocity from a (share 0) to b (share 1) by the short way; share (…,)."""
+    return multiply(a, exp(difference(a, b) * np.asarray(share)[..., None]))
