@@ -12,7 +12,7 @@ from mathutils import Matrix
 from numpy.typing import NDArray
 
 from ..backends.common.errors import VivantError
-from ..backends.common.threads import for_blocks
+from ..backends.common.threads import in_blocks
 from ..backends.gaussian import axes
 from ..backends.gaussian.cloud import Source, SplatCloud
 from ..backends.gaussian.motion import FAMILIES
@@ -89,7 +89,7 @@ def _write_higher(points: bpy.types.PointCloud, sh: Floats) -> None:
     def transpose(rows: slice) -> None:
         higher[:, rows] = sh[rows, 1:].transpose(1, 0, 2)
 
-    for_blocks(count, transpose, 2048)
+    in_blocks(transpose, count, 2048)
     for index, values in enumerate(higher):
         write_attribute(points, f"{HIGHER}{index}", values, "FLOAT_VECTOR")
 

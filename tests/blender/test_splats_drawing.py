@@ -49,7 +49,7 @@ def place(scene: bpy.types.Scene, cloud: SplatCloud) -> bpy.types.Object:
 
 def expected(scene: bpy.types.Scene, made: bpy.types.Object, cloud: SplatCloud) -> np.ndarray:
     camera = cameras.read(scene.camera, scene, bpy.context.evaluated_depsgraph_get())
-    return reference(cloud, cameras.in_space_of(camera, made))
+    return reference([(cloud, cameras.in_space_of(camera, made))])
 
 
 def evaluated_points(made: bpy.types.Object) -> SplatCloud:

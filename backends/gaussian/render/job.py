@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Engine job 'splats.render': a still cloud and a camera become a picture."""
+"""Engine job 'splats.render': still clouds and a camera become a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,31 +15,37 @@ from .reference import render
 COLUMNS = ("means", "quats", "scales", "opacities", "sh")
 
 
-def request(cloud: SplatCloud, camera: Camera) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Parameters and arrays of the job."""
+def request(views: Sequence[tuple[SplatCloud, Camera]]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Parameters and arrays of the job; `views` as in `reference.render`."""
+    camera = views[0][1]
     parameters = {
         "width": camera.width,
         "height": camera.height,
         "model": camera.model,
         "near": camera.near,
-        "antialiased": cloud.source.antialiased,
+        "intrinsics": camera.intrinsics.tolist(),
+        "camera_to_world": [view.camera_to_world.tolist() for _, view in views],
+        "antialiased": [cloud.source.antialiased for cloud, _ in views],
     }
-    arrays = {name: getattr(cloud, name) for name in COLUMNS}
-    return parameters, {**arrays, "intrinsics": camera.intrinsics, "camera_to_world": camera.camera_to_world}
+    arrays = {f"{name}_{index}": getattr(cloud, name) for index, (cloud, _) in enumerate(views) for name in COLUMNS}
+    return parameters, arrays
 
 
 def run(
     parameters: dict[str, Any], arrays: Mapping[str, np.ndarray], progress: Callable[[int, int, str], None]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Result: array 'picture' (H, W, 4) float32, premultiplied display RGB and alpha, rows from the top."""
-    cloud = SplatCloud(**{name: arrays[name] for name in COLUMNS}, source=Source(antialiased=parameters["antialiased"]))
-    camera = Camera(
-        np.asarray(arrays["intrinsics"], np.float64),
-        np.asarray(arrays["camera_to_world"], np.float64),
-        int(parameters["width"]),
-        int(parameters["height"]),
-        parameters["model"],
-        float(parameters["near"]),
-    )
-    picture = render(cloud, camera, lambda done, total: progress(done, total, "drawing splats"))
+    views = []
+    for index, (pose, antialiased) in enumerate(zip(parameters["camera_to_world"], parameters["antialiased"], strict=True)):
+        columns = {name: arrays[f"{name}_{index}"] for name in COLUMNS}
+        camera = Camera(
+            np.array(parameters["intrinsics"]),
+            np.array(pose),
+            parameters["width"],
+            parameters["height"],
+            parameters["model"],
+            parameters["near"],
+        )
+        views.append((SplatCloud(**columns, source=Source(antialiased=antialiased)), camera))
+    picture = render(views, lambda done, total: progress(done, total, "Drawing splats"))
     return {}, {"picture": picture.astype(np.float32)}

@@ -8,7 +8,7 @@ finished below a transmittance of 1e-4.  Colours are blended as they are: displa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,23 +64,28 @@ def project(cloud: SplatCloud, camera: Camera) -> dict[str, Doubles]:
     }
 
 
-def render(cloud: SplatCloud, camera: Camera, progress: Progress | None = None) -> Doubles:
+def render(views: Sequence[tuple[SplatCloud, Camera]], progress: Progress | None = None) -> Doubles:
     """Picture (H, W, 4), rows from the top: premultiplied display RGB and alpha.
 
+    Every still cloud comes with the camera as seen from its own space; all cameras share picture size
+    and depth scale, so that splats of several objects are sorted among each other.
     progress(done, total) is called now and then; what it raises stops the work.
     """
-    splats = project(cloud, camera)
-    pixel, covariance, opacity, rgb = (splats[name] for name in ("pixel", "covariance", "opacity", "rgb"))
+    parts = [project(cloud, camera) for cloud, camera in views]
+    splats = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(splats["depth"], kind="stable")
+    pixel, covariance, opacity, rgb = (splats[name][order] for name in ("pixel", "covariance", "opacity", "rgb"))
+    width, height = views[0][1].width, views[0][1].height
     inverse = np.linalg.inv(covariance)
     reach = np.sqrt(2 * np.log(np.maximum(opacity / ALPHA_MIN, 1)))
     half = reach[:, None] * np.sqrt(np.stack([covariance[:, 0, 0], covariance[:, 1, 1]], axis=1))
-    low = np.clip(pixel - half - 1, 0, (camera.width, camera.height)).astype(int)
-    high = np.clip(pixel + half + 2, 0, (camera.width, camera.height)).astype(int)
+    low = np.clip(pixel - half - 1, 0, (width, height)).astype(int)
+    high = np.clip(pixel + half + 2, 0, (width, height)).astype(int)
     visible = np.flatnonzero(np.all(high > low, axis=1) & (opacity >= ALPHA_MIN))
 
-    picture = np.zeros((camera.height, camera.width, 3))
-    through = np.ones((camera.height, camera.width))
-    finished = np.zeros((camera.height, camera.width), bool)
+    picture = np.zeros((height, width, 3))
+    through = np.ones((height, width))
+    finished = np.zeros((height, width), bool)
     for count, i in enumerate(visible):
         if progress and count % 1024 == 0:
             progress(count, len(visible))
