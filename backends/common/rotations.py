@@ -89,3 +89,46 @@ def difference(a: Array, b: Array) -> Array:
 def slerp(a: Array, b: Array, share: Array) -> Array:
     """Constant angular velocity from a (share 0) to b (share 1) by the short way; share (…,)."""
     return multiply(a, exp(difference(a, b) * np.asarray(share)[..., None]))
+
+
+def from_euler(angles: Array, order: str = "XYZ") -> Array:
+    """Quaternions of angles (…, 3) about X, Y and Z, radians; the order is named as in Blender: its first axis turns first."""
+    half = angles / 2
+    q = np.broadcast_to(IDENTITY.astype(angles.dtype), (*angles.shape[:-1], 4))
+    for axis in ("XYZ".index(letter) for letter in order):
+        turn = np.zeros_like(q)
+        turn[..., 0], turn[..., axis + 1] = np.cos(half[..., axis]), np.sin(half[..., axis])
+        q = multiply(turn, q)
+    return q
+
+
+def to_euler(q: Array, order: str = "XYZ") -> Array:
+    """Angles (…, 3) about X, Y and Z of unit quaternions, the middle one of `order` within ±90°; inverse of `from_euler`.
+
+    In gimbal lock, where only a sum of the outer angles counts, the first one is zero.
+    """
+    i, j, k = ("XYZ".index(letter) for letter in order)
+    sign = 1 if (j - i) % 3 == 1 else -1  # cyclic orders turn one way, the others the other way
+    m = matrix(q)
+    angles = np.empty((*q.shape[:-1], 3), q.dtype)
+    cosine = np.hypot(m[..., i, i], m[..., j, i])
+    locked = cosine < 16 * np.finfo(q.dtype).eps
+    angles[..., i] = np.where(locked, 0, np.arctan2(sign * m[..., k, j], m[..., k, k]))
+    angles[..., j] = np.arctan2(-sign * m[..., k, i], cosine)
+    outer = np.arctan2(sign * m[..., j, i], m[..., i, i])
+    angles[..., k] = np.where(locked, np.arctan2(-sign * m[..., i, j], m[..., j, j]), outer)
+    return angles
+
+
+def continuous_euler(angles: Array, order: str = "XYZ") -> Array:
+    """Angles (F, …, 3) rewritten along time as the equal ones nearest to the frame before, so that curves have no jumps."""
+    middle = "XYZ".index(order[1])
+    result = angles.copy()
+    for frame in range(1, len(angles)):
+        last = result[frame - 1]
+        other = angles[frame] + np.pi
+        other[..., middle] = np.pi - angles[frame, ..., middle]
+        near, far = (a - 2 * np.pi * np.round((a - last) / (2 * np.pi)) for a in (angles[frame], other))
+        nearer = np.sum((near - last) ** 2, axis=-1) <= np.sum((far - last) ** 2, axis=-1)
+        result[frame] = np.where(nearer[..., None], near, far)
+    return result

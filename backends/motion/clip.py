@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..common import rotations as quaternions
 from ..common.errors import VivantError
@@ -58,7 +58,7 @@ class Clip:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
-    def forward(self, frames: ArrayLike | slice = slice(None)) -> tuple[Array, Array]:
+    def forward(self, frames: NDArray[np.integer] | slice = slice(None)) -> tuple[Array, Array]:
         """World positions (F, J, 3) and world rotations (F, J, 4) of the chosen frames."""
         local = self.rotations[frames]
         positions = np.empty((*local.shape[:2], 3), local.dtype)

@@ -43,7 +43,7 @@ def npss(predicted: Array, truth: Array) -> float:
     ours, true = (power / np.maximum(power.sum(axis=1, keepdims=True), 1e-30) for power in spectra)
     distance = np.abs(np.cumsum(ours - true, axis=1)).sum(axis=1)
     weight = spectra[1].sum(axis=1)
-    return float(np.sum(distance * weight) / max(np.sum(weight), 1e-30))
+    return float(np.sum(distance * weight) / np.maximum(np.sum(weight), 1e-30))
 
 
 def skating(feet: Array, floor: float = 0.0) -> float:

@@ -85,21 +85,21 @@ def _fillers(solver: str, fps: float) -> tuple[Filler, Filler]:
 
 
 def _warnings(clip: Clip, keys: Mask, gaps: spline.Gaps) -> Iterator[str]:
+    names = [clip.names[column] for column in gaps.column]
     start, end = (quaternions.normalise(clip.rotations[frame, gaps.column]) for frame in (gaps.start, gaps.end))
     turn = np.degrees(np.linalg.norm(quaternions.difference(start, end), axis=-1))
     if np.any(turn > AMBIGUOUS):
-        worst = int(np.argmax(turn))
+        most = int(np.argmax(turn))
         yield (
-            f"{np.sum(turn > AMBIGUOUS)} turns between two keys exceed {AMBIGUOUS:.0f}° and went the short way, which may be wrong "
-            f"(most: {clip.names[gaps.column[worst]]}, {turn[worst]:.0f}° from frame {gaps.start[worst]} to {gaps.end[worst]}); "
-            "key a pose between."
+            f"{np.sum(turn > AMBIGUOUS)} turns between two keys exceed {AMBIGUOUS:.0f}° and went the short way, which may "
+            f"be wrong (most: {names[most]}, {turn[most]:.0f}° from frame {gaps.start[most]} to {gaps.end[most]}); key one between."
         )
     opposed = np.nonzero(np.sum(start * end, axis=-1) < 0)[0]
     if len(opposed):
         first = opposed[np.argmin(gaps.end[opposed])]
         yield (
             f"{len(opposed)} keys at the end of a gap have a quaternion of opposite sign (first: "
-            f"{clip.names[gaps.column[first]]}, frame {gaps.end[first]}); every frame is right, but blending its components "
+            f"{names[first]}, frame {gaps.end[first]}); every frame is right, but blending its components "
             "with those of the frame before is not."
         )
     last, following = spline.neighbours(keys)

@@ -32,7 +32,7 @@ class Damping:
     free: float
     decay: float
 
-    def __call__(self, travelled: Array, length: Array) -> Array:
+    def __call__(self, travelled: Index, length: Index) -> Array:
         """Share of the bend that is left `travelled` frames into a gap of `length` frames."""
         return np.exp(-travelled / self.decay * np.maximum(0, 1 - self.free / length))
 
