@@ -137,6 +137,7 @@ class Nodes:
     def forget_attributes(self, geometry: Socket) -> Socket:
         """Remove every named attribute that can be removed."""
         node = self.node("GeometryNodeRemoveAttribute", {"Geometry": geometry, "Name": "*"})
+        node.warning_propagation = "NONE"  # it would warn that the position stays
         if "Pattern Mode" in node.inputs:  # a socket from 5.0 on
             node.inputs["Pattern Mode"].default_value = "Wildcard"
         else:
