@@ -325,6 +325,6 @@ def write_locks() -> None:
         version = source.read_text("utf8").removeprefix("# Python ")[:4]  # each file begins with it
         lock = source.with_suffix(".txt")
         say(f"{lock.relative_to(ROOT).as_posix()} for Python {version}")
-        options = "--quiet --upgrade --universal --generate-hashes --no-emit-package bpy --no-annotate"
+        options = "--quiet --upgrade --universal --generate-hashes --no-emit-package bpy --no-emit-package torch --no-annotate"
         command = [uv, "pip", "compile", *options.split(), "--custom-compile-command", "python3 dev.py lock"]
         _do([*command, "--python-version", version, str(source), "--output-file", str(lock)])

@@ -60,7 +60,7 @@ class Runner:
             report, log = pathlib.Path(folder, "report.xml"), pathlib.Path(folder, "log.txt")
             user = pathlib.Path(folder, "user")
             user.mkdir()
-            command = [dev_envs.interpreter(job.environment), "-m", "pytest", "-q", job.path, f"--junitxml={report}"]
+            command = [str(dev_envs.interpreter(job.environment)), "-m", "pytest", "-q", job.path, f"--junitxml={report}"]
             environment = {**os.environ, "BLENDER_USER_RESOURCES": str(user), "PYTHONUNBUFFERED": "1"}
             with log.open("wb") as output:
                 process = subprocess.Popen(
