@@ -55,7 +55,7 @@ def skating(feet: Array, floor: float = 0.0) -> float:
     step = 100 * np.linalg.norm(np.diff(feet, axis=0), axis=-1)
     height = 100 * np.abs(feet[1:, :, 1] - floor)
     weight = np.clip(2 - 2 ** (height / 2.5), 0, 1)
-    return float(np.sum(step * weight) / max(np.count_nonzero(weight), 1))
+    return float(np.sum(step * weight) / max(int(np.count_nonzero(weight)), 1))
 
 
 def floor_height(toes: Array) -> float:

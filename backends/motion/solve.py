@@ -91,8 +91,9 @@ def _warnings(clip: Clip, keys: Mask, gaps: spline.Gaps) -> Iterator[str]:
     if np.any(turn > AMBIGUOUS):
         most = int(np.argmax(turn))
         yield (
-            f"{np.sum(turn > AMBIGUOUS)} turns between two keys exceed {AMBIGUOUS:.0f}° and went the short way, which may "
-            f"be wrong (most: {names[most]}, {turn[most]:.0f}° from frame {gaps.start[most]} to {gaps.end[most]}); key one between."
+            f"{np.sum(turn > AMBIGUOUS)} turns between two keys exceed {AMBIGUOUS:.0f}° and went the short way, which "
+            f"may be wrong (most: {names[most]}, {turn[most]:.0f}° from frame {gaps.start[most]} to {gaps.end[most]}); "
+            "key a pose between."
         )
     opposed = np.nonzero(np.sum(start * end, axis=-1) < 0)[0]
     if len(opposed):
