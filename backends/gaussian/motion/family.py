@@ -36,6 +36,10 @@ class Family(Protocol):
         """The family of the splats that `index` picks."""
         ...
 
+    def change_axes(self, change: NDArray[np.floating]) -> Family:
+        """The same motion in a new frame; `change` (3, 3) takes old coordinates to new ones."""
+        ...
+
     def attributes(self) -> Mapping[str, NDArray[np.float32]]:
         """Per-splat arrays by their attribute names in Blender, (N,), (N, 3) or (N, 4)."""
         ...

@@ -8,6 +8,7 @@ Source: Li et al., "Spacetime Gaussian Feature Splatting", equations 7 to 10; t 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...common.rotations import normalise
+from ..axes import turn, turn_quats
 from .family import Family
 
 if TYPE_CHECKING:
@@ -54,6 +56,9 @@ class Stg(Family):
 
     def select(self, index: Any) -> Stg:
         return Stg(self.velocity[index], self.spin[index], self.center[index], self.width[index], self.time_range)
+
+    def change_axes(self, change: NDArray[np.floating]) -> Stg:
+        return dataclasses.replace(self, velocity=turn(self.velocity, change), spin=turn_quats(self.spin, change))
 
     def attributes(self) -> Mapping[str, Floats]:
         columns = (*np.moveaxis(self.velocity, 1, 0), self.spin[:, 0], self.spin[:, 1:], self.center, self.width)

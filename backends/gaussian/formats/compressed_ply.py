@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Compressed PLY, by PlayCanvas: 256 splats a chunk, 16 bytes a splat within the chunk's bounds.
+
+Elements chunk (bounds of position, log scale and, in newer files, colour), vertex (four packed words)
+and, optionally, sh (bytes, channel after channel).  Frame RDF.
+Source: playcanvas/splat-transform, decompress-ply.ts and compressed-chunk.ts.
+"""
+
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...common.errors import BrokenFile
+from .. import sh
+from ..axes import change_axes
+from ..cloud import Floats, Source, SplatCloud
+from . import ply_dialects, ply_header
+from .ply_header import Bytes, Header
+from .repair import SMALLEST_SCALE, Draft
+
+NAME = "compressed PLY"
+AXES = "RDF"
+CHUNK = 256
+
+Words = NDArray[np.uint32]
+
+_POSITIONS = ["x", "y", "z"]
+_SCALES = ["scale_x", "scale_y", "scale_z"]
+_COLOURS = ["r", "g", "b"]
+_PACKED = ["packed_position", "packed_rotation", "packed_scale", "packed_color"]
+_ROTATION_STEP = np.float32(np.sqrt(2) / 1023)
+
+
+def is_compressed(header: Header) -> bool:
+    """Whether a PLY header describes this format."""
+    return "packed_position" in header.element("vertex").columns
+
+
+def decode(data: Bytes) -> SplatCloud:
+    """The cloud of a whole file; raises BrokenFile where chunks or columns are missing."""
+    header = ply_header.parse(data[: ply_header.LONGEST_HEADER].tobytes())
+    chunks, bounds_of = ply_header.rows_of(data, header, "chunk")
+    count, vertex = ply_header.rows_of(data, header, "vertex")
+    claimed = header.element("vertex").count
+    count = min(count, chunks * CHUNK)
+    bounds = _bounds(header, bounds_of(slice(0, chunks)), chunks)
+    if not set(_PACKED) <= header.element("vertex").columns.keys() or count * 100 < claimed:
+        raise BrokenFile("The compressed PLY lacks chunks or packed columns.", "Download or export it again.")
+
+    warnings = [f"The file is cut off: {count:,} of {claimed:,} splats are there."] if count < claimed else []
+    names = [name for name in header.element("sh").columns if name.startswith("f_rest_")]
+    kept, stride, warning = ply_dialects.coefficients(len(names))
+    warnings += [warning] if warning else []
+    if kept > 1:
+        rows, bands = ply_header.rows_of(data, header, "sh") if count == claimed else (0, vertex)
+        if rows < count:
+            kept = 1
+            warnings.append("The spherical harmonics are cut off; only the base colours were read.")
+    draft = Draft(count, kept)
+
+    def block(rows: slice) -> Counter[str] | None:
+        packed = vertex(rows)
+        position, rotation, scale, colour = (np.asarray(packed[name], np.uint32) for name in _PACKED)
+        chunk = np.arange(rows.start, rows.stop) // CHUNK
+        draft.means[rows] = _lerp(bounds["position"], chunk, _unpack_11_10_11(position))
+        draft.scales[rows] = np.exp(_lerp(bounds["scale"], chunk, _unpack_11_10_11(scale)))
+        rgba = _unpack_bytes(colour)
+        draft.sh[rows, 0] = sh.to_base(_lerp(bounds["colour"], chunk, rgba[:, :3]))
+        draft.opacities[rows] = rgba[:, 3]
+        draft.quats[rows] = _unpack_rotation(rotation)
+        if kept > 1:
+            levels = bands(rows)
+            for channel in range(3):
+                for k in range(1, kept):
+                    draft.sh[rows, k, channel] = _SH_LEVELS[levels[f"f_rest_{channel * stride + k - 1}"].astype(np.uint8)]
+        return None
+
+    draft.fill(block)
+    details = {"comments": list(header.comments)} if header.comments else {}
+    return draft.finish(Source(NAME, axes=AXES, warnings=tuple(warnings), details=details), data)
+
+
+def encode(cloud: SplatCloud) -> list[bytes]:
+    """Splats are put in Morton order, so that those of a chunk lie close together and its bounds are tight."""
+    cloud = change_axes(cloud, AXES)
+    cloud = cloud.select(_morton_order(cloud.means))
+    count = len(cloud)
+    rgb = sh.to_rgb(cloud.sh[:, 0])
+    log_scales = np.log(np.maximum(cloud.scales, SMALLEST_SCALE))
+    position, position_bounds = _quantise(cloud.means)
+    scale, scale_bounds = _quantise(log_scales)
+    colour, colour_bounds = _quantise(rgb)
+    alpha = np.floor(255 * cloud.opacities + 0.5).astype(np.uint32)
+    words = np.empty((count, 4), "<u4")
+    words[:, 0] = _pack(position, (11, 10, 11))
+    words[:, 1] = _pack_rotation(cloud.quats)
+    words[:, 2] = _pack(scale, (11, 10, 11))
+    words[:, 3] = _pack(np.column_stack([colour, alpha / 255]), (8, 8, 8, 8))
+    chunks = np.concatenate([*position_bounds, *scale_bounds, *colour_bounds], axis=1).astype("<f4")
+    rest = 3 * (cloud.sh.shape[1] - 1)
+    levels = np.clip(np.trunc((cloud.sh[:, 1:] / 8 + 0.5) * 256), 0, 255).astype(np.uint8).transpose(0, 2, 1)
+
+    groups = (_POSITIONS, _SCALES, _COLOURS)
+    columns = [f"{end}_{name}" for names in groups for end in ("min", "max") for name in names]
+    lines = ["ply", "format binary_little_endian 1.0", "comment Written by Vivant", f"element chunk {len(chunks)}"]
+    lines += [f"property float {name}" for name in columns]
+    lines += [f"element vertex {count}", *(f"property uint {name}" for name in _PACKED)]
+    if rest:
+        lines += [f"element sh {count}", *(f"property uchar f_rest_{i}" for i in range(rest))]
+    header = "\n".join([*lines, "end_header", ""]).encode()
+    return [header, chunks.tobytes(), words.tobytes(), levels.tobytes()]
+
+
+def _bounds(header: Header, chunk: ply_header.Columns, count: int) -> dict[str, tuple[Floats, Floats]]:
+    """Lower and upper ends (chunks, 3) of each quantity; old files have no colour bounds: 0 to 1."""
+    names = header.element("chunk").columns
+
+    def ends(columns: list[str]) -> tuple[Floats, Floats]:
+        if not {f"{end}_{name}" for name in columns for end in ("min", "max")} <= names.keys():
+            raise BrokenFile("The compressed PLY's chunks lack bounds.", "Export it again.")
+        low, high = (
+            np.stack([np.asarray(chunk[f"{end}_{name}"], np.float32) for name in columns], axis=1) for end in ("min", "max")
+        )
+        return low, high
+
+    unit = np.zeros((count, 3), np.float32), np.ones((count, 3), np.float32)
+    colour = ends(_COLOURS) if "min_r" in names else unit
+    return {"position": ends(_POSITIONS), "scale": ends(_SCALES), "colour": colour}
+
+
+def _lerp(bounds: tuple[Floats, Floats], chunk: NDArray[np.int64], at: Floats) -> Floats:
+    low, high = (end[chunk] for end in bounds)
+    return low * (1 - at) + high * at
+
+
+def _unpack_11_10_11(words: Words) -> Floats:
+    parts = [(words >> 21) / np.float32(2047), (words >> 11 & 1023) / np.float32(1023), (words & 2047) / np.float32(2047)]
+    return np.stack(parts, axis=1).astype(np.float32)
+
+
+def _unpack_bytes(words: Words) -> Floats:
+    return np.stack([words >> shift & 255 for shift in (24, 16, 8, 0)], axis=1).astype(np.float32) / np.float32(255)
+
+
+def _unpack_rotation(words: Words) -> Floats:
+    """Two bits say which of w, x, y, z is the largest; the three others follow in order."""
+    others = np.stack([words >> shift & 1023 for shift in (20, 10, 0)], axis=1).astype(np.float32)
+    others = others * _ROTATION_STEP - np.float32(np.sqrt(0.5))
+    largest = np.sqrt(np.maximum(0, 1 - np.square(others).sum(axis=1)))
+    which = words >> 30
+    quats = np.empty((len(words), 4), np.float32)
+    for index in range(4):
+        rows = which == index
+        quats[rows] = np.insert(others[rows], index, largest[rows], axis=1)
+    return quats
+
+
+def _pack_rotation(quats: Floats) -> Words:
+    which = np.argmax(np.abs(quats), axis=1)
+    quats = quats * np.where(np.take_along_axis(quats, which[:, None], 1) < 0, -1, 1)
+    others = quats[np.arange(4) != which[:, None]].reshape(-1, 3)
+    top: Words = which.astype(np.uint32) << np.uint32(30)
+    return top | _pack(others * np.float32(np.sqrt(0.5)) + 0.5, (10, 10, 10))
+
+
+def _pack(values: Floats, bits: tuple[int, ...]) -> Words:
+    """Values 0 to 1 (N, parts) as one word each, first part in the highest bits."""
+    words: Words = np.zeros(len(values), np.uint32)
+    for column, width in zip(values.T, bits, strict=True):
+        top = 2**width - 1
+        levels: Words = np.clip(np.floor(column * top + 0.5), 0, top).astype(np.uint32)
+        words = (words << np.uint32(width)) | levels
+    return words
+
+
+def _quantise(values: Floats) -> tuple[Floats, tuple[Floats, Floats]]:
+    """Values (N, 3) as 0 to 1 within their chunk's bounds, and the bounds (chunks, 3)."""
+    starts = np.arange(0, len(values), CHUNK)
+    low, high = (
+        np.clip(end.reduceat(values, starts), -3e38, 3e38) if len(values) else values for end in (np.minimum, np.maximum)
+    )
+    chunk = np.arange(len(values)) // CHUNK
+    span = (high - low)[chunk]
+    at = np.where(span < 1e-5, 0, (values - low[chunk]) / np.where(span < 1e-5, 1, span))
+    return at.astype(np.float32), (low, high)
+
+
+def _morton_order(means: Floats) -> NDArray[np.int64]:
+    """Indices that walk through space along a Z curve of 1024 cells a side."""
+    if not len(means):
+        return np.empty(0, np.int64)
+    low, size = means.min(axis=0), np.maximum(np.ptp(means, axis=0), 1e-30)
+    cells = np.minimum((means - low) / size * 1024, 1023).astype(np.uint32)
+    for shift, mask in ((16, 0x030000FF), (8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249)):
+        cells = (cells | cells << shift) & mask
+    code = cells[:, 0] << 2 | cells[:, 1] << 1 | cells[:, 2]
+    return np.argsort(code, kind="stable")
+
+
+_SH_LEVELS = ((np.arange(256) + 0.5) / 256 * 8 - 4).astype(np.float32)
+_SH_LEVELS[[0, 255]] = -4, 4

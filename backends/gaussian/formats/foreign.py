@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names for files that are not read here, so that the user hears what was given and not just that it failed."""
+
+from __future__ import annotations
+
+import re
+
+from .ply_header import Bytes
+
+_ASK = "Give a Gaussian splat file: 3DGS PLY, compressed PLY, .splat, .spz or .splatv."
+_CONVERT = "Convert it to PLY or SPZ, with SuperSplat or splat-transform for instance."
+_DOWNLOAD = "Download the file itself."
+
+# what stands at an offset, what that is, what to do
+_MAGICS: list[tuple[int, bytes, str, str]] = [
+    (0, b"\x894DGS1\r\n", "a .4dgs file", _CONVERT),
+    (0, b"PXR-USDC", "a USD file", _CONVERT),
+    (0, b"#usda", "a USD file", _CONVERT),
+    (0, b"\x89PNG", "a PNG image", _ASK),
+    (0, b"\xff\xd8\xff", "a JPEG image", _ASK),
+    (8, b"WEBP", "a WebP image", "A SOG folder of WebP images is read by SuperSplat; convert it to PLY or SPZ."),
+    (0, b"v/1\x01", "an OpenEXR image", _ASK),
+    (4, b"ftyp", "a video", _ASK),
+    (0, b"BLENDER", "a .blend file", "Open it with File > Open, or append from it."),
+    (0, b"Kaydara FBX", "an FBX file", "Import it with File > Import > FBX."),
+    (0, b"LASF", "a LAS point cloud", _ASK),
+    (0, b"\x93NUMPY", "a NumPy array", _ASK),
+    (0, b"\x89HDF", "an HDF5 file", _ASK),
+    (0, b"\x28\xb5\x2f\xfd", "a file packed with Zstandard, perhaps a .blend", "Unpack it first."),
+    (
+        0,
+        b"version https://git-lfs",
+        "a Git LFS pointer, not the file that it stands for",
+        "Fetch the file with 'git lfs pull'.",
+    ),
+]
+
+# what a zip archive is by a name inside it
+_ZIPS = [
+    (rb"/?data\.pkl", "a PyTorch checkpoint", "Export the splats from the project that trained them as PLY."),
+    (rb"meta\.json", "a SOG file", _CONVERT),
+    (rb"document\.json", "a SuperSplat project", "Open it in SuperSplat and export PLY or SPZ."),
+    (rb"\.usd[acz]?", "a USDZ file", _CONVERT),
+    (rb"\.(?:ply|splat|spz)", "a zip archive of splat files", "Unpack it and give one of the files inside."),
+    (rb"", "a zip archive without splats", _ASK),
+]
+
+# what a JSON text is by what it mentions
+_JSONS = [
+    (rb'"asset"\s*:\s*\{', "a glTF file", _CONVERT),
+    (rb'"lodLevels"|"filenames"', "the index of a streamed SOG file", _CONVERT),
+    (rb'"means"\s*:', "the index of a SOG folder", _CONVERT),
+    (rb'"transform_matrix"|"img_name"', "a list of cameras", "Give the splats themselves; cameras are imported separately."),
+    (rb"", "a JSON file", _ASK),
+]
+
+
+def name(data: Bytes) -> tuple[str, str]:
+    """What the bytes are, empty where nobody knows, and what to do about it."""
+    head, tail = data[: 1 << 16].tobytes(), data[-(1 << 16) :].tobytes()
+    for offset, magic, what, hint in _MAGICS:
+        if head.startswith(magic, offset):
+            return what, hint
+    if head.startswith(b"glTF"):
+        splats = b"KHR_gaussian_splatting" in head or b"KHR_spz_gaussian" in head
+        return ("a glTF file of splats", _CONVERT) if splats else ("a glTF model", "Import it with File > Import > glTF 2.0.")
+    if head.startswith(b"PK\x03\x04"):
+        return next((what, hint) for member, what, hint in _ZIPS if re.search(member, head + tail))
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "a Python pickle, perhaps a checkpoint", "Export the splats from the project that trained them as PLY."
+    if _is_ksplat(head, len(data)):
+        return "a .ksplat file", _CONVERT
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text[:1] in (b"{", b"["):
+        return next((what, hint) for mention, what, hint in _JSONS if re.search(mention, head))
+    if re.match(rb"(?i)<!doctype html|<html", text):
+        return "a web page, probably from a download that failed", _DOWNLOAD
+    return "", _ASK
+
+
+def _is_ksplat(head: bytes, size: int) -> bool:
+    """Version 0.1, a sane number of sections and one of three levels of compression."""
+    sections = int.from_bytes(head[4:8], "little")
+    return head[:2] == b"\x00\x01" and size >= 5120 and 1 <= sections <= 100_000 and int.from_bytes(head[20:22], "little") <= 2

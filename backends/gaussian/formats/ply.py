@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""3DGS PLY, as INRIA's trainer writes it and in the dialects of its descendants; Spacetime Gaussians too.
+
+A row holds x y z, f_dc (SH degree 0), f_rest (higher degrees, channel after channel), the logit of the
+opacity, logarithms of the scales and a quaternion wxyz of any length.  Frame RDF.
+Spacetime Gaussians ('lite') add motion, omega, trbf_center and the logarithm trbf_scale; their f_dc is
+the display colour itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from ...common.rotations import IDENTITY
+from ...common.threads import in_blocks
+from .. import sh
+from ..axes import change_axes
+from ..cloud import Floats, Source, SplatCloud
+from ..motion.stg import Stg
+from . import ply_dialects, ply_header
+from .ply_header import Bytes
+from .repair import LARGEST_LOGIT, SMALLEST_SCALE, Draft
+
+NAME = "PLY"
+AXES = "RDF"
+MOST_SMALL_EXTRAS = 16
+"""Columns of bytes kept as floats: four times their size, so a bounded number."""
+
+_BASE = ["f_dc_0", "f_dc_1", "f_dc_2"]
+_SCALES = ["scale_0", "scale_1", "scale_2"]
+_QUATS = ["rot_0", "rot_1", "rot_2", "rot_3"]
+_NORMALS = ["nx", "ny", "nz"]
+_MOTION = [f"motion_{i}" for i in range(9)]
+_SPIN = [f"omega_{i}" for i in range(4)]
+_TIMES = ["trbf_center", "trbf_scale"]
+_QUANTISED = {"u1": 1 / 254, "u2": 1 / 65534}  # Brush's integer columns of spherical harmonics
+
+
+def decode(data: Bytes) -> SplatCloud:
+    """The cloud of a whole PLY file, its trained low-pass filter (Mip-Splatting) applied.
+
+    Raises UnsupportedFormat for PLY files that hold something else, BrokenFile for damaged ones.
+    """
+    header = ply_header.parse(data[: ply_header.LONGEST_HEADER].tobytes())
+    count, table = ply_header.rows_of(data, header, "vertex")
+    dialect = ply_dialects.recognise(header)
+    types = header.element("vertex").columns
+    moving = {*_TIMES, *_MOTION} <= types.keys()
+    base, white = _base_columns(types, moving)
+    rest = [] if moving else list(itertools.takewhile(types.__contains__, (f"f_rest_{i}" for i in itertools.count())))
+    kept, stride, cut_degree = ply_dialects.coefficients(len(rest))
+    scales = [name for name in _SCALES if name in types]
+    quats = _QUATS if set(_QUATS) <= types.keys() else []
+    spin = _SPIN if moving and set(_SPIN) <= types.keys() else []
+
+    understood = {"x", "y", "z", "opacity", "filter_3D", *_NORMALS, *base, *rest, *scales, *quats, *spin}
+    understood |= {*_TIMES, *_MOTION} if moving else set()
+    extras = [name for name in types if name not in understood]
+    small = [name for name in extras if types[name] in ("i1", "u1")]
+    if too_many := len(small) > MOST_SMALL_EXTRAS:
+        extras = [name for name in extras if name not in small]
+
+    draft = Draft(count, kept, moving)
+    draft.extras = {name: np.empty(count, np.float32) for name in extras}
+
+    def block(rows: slice) -> Counter[str]:
+        row = table(rows)
+        _gather(draft.means[rows], row, "xyz")
+        _gather(draft.scales[rows], row, scales)
+        draft.scales[rows, len(scales) :] = draft.scales[rows, :1]  # one scale is a ball's; discs get theirs below
+        np.exp(draft.scales[rows], out=draft.scales[rows])
+        draft.quats[rows] = IDENTITY
+        _gather(draft.quats[rows], row, quats)
+        colours = draft.sh[rows]
+        colours[:, 0] = 0
+        _gather(colours[:, 0], row, base)
+        if white:
+            colours[:, 0] = sh.to_base(colours[:, 0] / np.float32(white))
+        for channel, k in itertools.product(range(3), range(1, kept)):
+            name = rest[channel * stride + k - 1]
+            np.multiply(row[name], np.float32(_QUANTISED.get(types[name], 1)), out=colours[:, k, channel], casting="same_kind")
+        for name, column in draft.extras.items():
+            column[rows] = row[name]
+        if moving:
+            _gather(draft.velocity[rows].reshape(-1, 9), row, _MOTION)
+            draft.spin[rows] = 0
+            _gather(draft.spin[rows], row, spin)
+            draft.center[rows] = row["trbf_center"]
+            draft.width[rows] = np.exp(row["trbf_scale"], dtype=np.float32, casting="same_kind")
+        if "opacity" not in types:
+            draft.opacities[rows] = 1
+            return Counter()
+        logits = draft.opacities[rows]
+        logits[:] = row["opacity"]
+        infinite = np.isinf(logits)
+        np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT, out=logits, where=infinite)
+        logits[:] = 1 / (1 + np.exp(-logits))
+        return Counter({"opacities infinite: set to 1e-6 from 0 or 1": int(np.count_nonzero(infinite))})
+
+    draft.fill(block)
+    if "filter_3D" in types:
+        _apply_filter(draft, table)
+    if len(scales) == 2:
+        draft.scales[:, 2] = max(1e-6 * _extent(draft.means[draft.keep]), SMALLEST_SCALE)
+
+    warnings = [
+        *dialect.warnings,
+        *([cut_degree] if cut_degree else []),
+        *([] if base else ["The file has no colours; the splats are grey."]),
+        *([f"{len(small)} columns of bytes that no reader understands were left out."] if too_many else []),
+    ]
+    if count < header.element("vertex").count:
+        warnings.append(f"The file is cut off: {count:,} of {header.element('vertex').count:,} splats are there.")
+    source = Source(NAME, axes=dialect.axes, antialiased=dialect.antialiased, warnings=tuple(warnings), details=dialect.details)
+    return draft.finish(source, data)
+
+
+def encode(cloud: SplatCloud) -> list[bytes | Floats]:
+    """A binary PLY in INRIA's order, or that of Spacetime Gaussians, then the extras; frame RDF.
+
+    Spacetime Gaussians have one colour a splat: higher degrees are not written.
+    """
+    cloud = change_axes(cloud, AXES)
+    family = cloud.family
+    if isinstance(family, Stg):
+        names = ["x", "y", "z", *_TIMES, *_NORMALS, *_MOTION, *_BASE, "opacity", *_SCALES, *_QUATS, *_SPIN]
+        rest = 0
+    else:
+        rest = cloud.sh.shape[1] - 1
+        names = ["x", "y", "z", *_NORMALS, *_BASE, *(f"f_rest_{i}" for i in range(3 * rest)), "opacity", *_SCALES, *_QUATS]
+    extras = {"_".join(name.split()): column for name, column in cloud.extras.items()}
+    extras = {name: column for name, column in extras.items() if name not in names}
+    names += extras
+    at = {name: i for i, name in enumerate(names)}
+    table = np.zeros((len(cloud), len(names)), "<f4")
+
+    def block(rows: slice) -> None:
+        row = table[rows]
+        row[:, 0:3] = cloud.means[rows]
+        row[:, at["f_dc_0"] :][:, :3] = cloud.sh[rows, 0] if family is None else sh.to_rgb(cloud.sh[rows, 0])
+        if rest:
+            row[:, at["f_rest_0"] :][:, : 3 * rest] = cloud.sh[rows, 1:].transpose(0, 2, 1).reshape(-1, 3 * rest)
+        row[:, at["opacity"]] = logit(cloud.opacities[rows])
+        row[:, at["scale_0"] :][:, :3] = np.log(np.maximum(cloud.scales[rows], SMALLEST_SCALE))
+        row[:, at["rot_0"] :][:, :4] = cloud.quats[rows]
+        if isinstance(family, Stg):
+            row[:, at["motion_0"] :][:, :9] = family.velocity[rows].reshape(-1, 9)
+            row[:, at["omega_0"] :][:, :4] = family.spin[rows]
+            row[:, at["trbf_center"]] = family.center[rows]
+            row[:, at["trbf_scale"]] = np.log(family.width[rows])
+        for name, column in extras.items():
+            row[:, at[name]] = column[rows]
+
+    in_blocks(block, len(cloud))
+    mode = "2dgs" if cloud.source.details.get("surfels") else "mip" if cloud.source.antialiased else "default"
+    comments = ["Written by Vivant", f"SplatRenderMode: {mode}", *cloud.source.details.get("comments", ())]
+    return [_header(len(cloud), names, comments), table]
+
+
+def logit(opacities: Floats) -> Floats:
+    """Inverse sigmoid, of opacities kept 1e-6 away from 0 and 1."""
+    opacities = np.clip(opacities, 1e-6, 1 - 1e-6)
+    return np.log(opacities / (1 - opacities))
+
+
+def _header(count: int, names: Iterable[str], comments: Iterable[str]) -> bytes:
+    lines = ["ply", "format binary_little_endian 1.0", *(f"comment {' '.join(text.split())}" for text in comments)]
+    lines += [f"element vertex {count}", *(f"property float {name}" for name in names), "end_header", ""]
+    return "\n".join(lines).encode()
+
+
+def _gather(out: Floats, row: ply_header.Columns, names: Iterable[str]) -> None:
+    for i, name in enumerate(names):
+        out[:, i] = row[name]
+
+
+def _base_columns(types: Mapping[str, str], moving: bool) -> tuple[list[str], float]:
+    """The columns of the base colours, and what white is in them (0: they are SH coefficients)."""
+    if set(_BASE) <= types.keys():
+        return _BASE, 1.0 if moving else 0.0
+    for names in (["red", "green", "blue"], ["r", "g", "b"]):
+        if set(names) <= types.keys():
+            return names, {"u1": 255.0, "u2": 65535.0}.get(types[names[0]], 1.0)
+    return [], 0.0
+
+
+def _apply_filter(draft: Draft, table: ply_header.Rows) -> None:
+    """Mip-Splatting's 3D filter: wider, and thinner in opacity by the same volume."""
+
+    def block(rows: slice) -> None:
+        with np.errstate(all="ignore"):
+            radius = np.nan_to_num(np.asarray(table(rows)["filter_3D"], np.float32), nan=0, posinf=0, neginf=0)
+            scales = draft.scales[rows].astype(np.float64)
+            filtered = np.hypot(scales, radius[:, None])
+            draft.opacities[rows] *= np.prod(scales / filtered, axis=1)
+            draft.scales[rows] = filtered
+
+    in_blocks(block, len(draft.means))
+
+
+def _extent(means: Floats) -> float:
+    """Diagonal of the box around all splats."""
+    return float(np.linalg.norm(np.ptp(means.astype(np.float64), axis=0))) if len(means) else 0.0

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who wrote a splat PLY, and what that means: read from the header alone.
+
+Property names come from the code of the projects named here; comments from Brush and Postshot.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ...common.errors import UnsupportedFormat
+from .. import sh
+from .ply_header import Header
+
+_STILL = "It is read as a still cloud; the columns are kept."
+_FULL_DEGREES = tuple(3 * (count - 1) for count in sh.COEFFICIENTS)
+_STATED_AGAIN = ("splatrendermode", "vertical axis", "sh degree", "antialiased", "written by vivant")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What a header says beyond its columns: warnings for the user, the frame, and facts worth keeping."""
+
+    warnings: tuple[str, ...]
+    axes: str
+    antialiased: bool
+    details: dict[str, Any]
+
+
+def recognise(header: Header) -> Dialect:
+    """The dialect of a 3DGS PLY; raises UnsupportedFormat that names what the file is if it is none."""
+    columns = header.element("vertex").columns
+    _refuse_others(header, columns.keys())
+    mode, up, antialiased = "default", "", False
+    kept = []
+    for comment in header.comments:
+        key, _, value = comment.lower().partition(":")
+        if key == "splatrendermode":
+            mode = value.strip()
+        elif key == "vertical axis":
+            up = value.strip()
+        elif re.fullmatch(r"antialiased\s+[01]", comment.lower()):
+            antialiased = comment.endswith("1")
+        if not comment.lower().startswith(_STATED_AGAIN):
+            kept.append(comment)
+    details: dict[str, Any] = {"comments": kept} if kept else {}
+    if mode == "2dgs" or ("scale_2" not in columns and "scale_1" in columns):
+        details["surfels"] = True
+    if (direction := _direction(up)) is not None:
+        details["up"] = direction
+    return Dialect(tuple(_warnings(columns.keys())), "RBD" if up == "z" else "RDF", antialiased or mode == "mip", details)
+
+
+def coefficients(count: int) -> tuple[int, int, str]:
+    """For `count` f_rest columns: SH coefficients to keep, columns a channel in the file, and a warning."""
+    stride = count // 3
+    if count % 3 or stride > sh.COEFFICIENTS[-1] - 1:
+        return 1, 0, f"{count} columns of spherical harmonics make no full degree; only the base colours were read."
+    keep = max(known for known in sh.COEFFICIENTS if known <= stride + 1)
+    if count in _FULL_DEGREES:
+        return keep, stride, ""
+    return keep, stride, f"{count} columns of spherical harmonics make no full degree; degree {sh.degree(keep)} was read."
+
+
+def _direction(text: str) -> tuple[float, ...] | None:
+    """Brush's 'Vertical axis': a letter, or three numbers; y and z point down."""
+    letters = {"x": (1.0, 0.0, 0.0), "y": (0.0, -1.0, 0.0), "z": (0.0, 0.0, -1.0)}
+    if text in letters:
+        return letters[text]
+    try:
+        numbers = tuple(float(part) for part in text.split())
+    except ValueError:
+        return None
+    return numbers if len(numbers) == 3 and all(map(math.isfinite, numbers)) else None
+
+
+def _refuse_others(header: Header, names: Iterable[str]) -> None:
+    columns = set(names)
+    what, hint = "", "Give a Gaussian splat file: 3DGS PLY, compressed PLY, .splat, .spz or .splatv."
+    if {"l_triangle_0", "l_triangs_0", "l_diag_0"} & columns:
+        dimensions = 7 if {"scale_6", "diags_6", "mean_time_0", "mean_time"} & columns else 6
+        what = f"a {dimensions}D Gaussian PLY ({dimensions}DGS), whose splats depend on the view"
+        hint = "Export it from its own project as 3DGS PLY."
+    elif {"rot_r_0", "rotation_r_0"} & columns:
+        what, hint = "a 4D Gaussian PLY with two rotors a splat (4DGS)", "Export its frames as 3DGS PLY."
+    elif any(element.name.startswith("delta_vertex_") for element in header.elements):
+        what, hint = "a Brush PLY with frames of motion", "Export its frames as 3DGS PLY."
+    elif not {"x", "y", "z"} <= columns:
+        what = "a PLY without points" if not columns else "a PLY whose points have no positions"
+    elif not {"scale_0", "rot_0"} <= columns:
+        faces = max((element.count for element in header.elements if element.name in ("face", "tristrips")), default=0)
+        coloured = {"red", "diffuse_red", "r"} & columns
+        points = header.element("vertex").count
+        if faces:
+            what, hint = f"a mesh PLY with {faces:,} faces", "Import it with File > Import > Stanford PLY."
+        elif "f_dc_0" in columns:
+            what = f"a PLY of {points:,} points with splat colours but without sizes and rotations"
+        else:
+            what = f"a point-cloud PLY with {points:,} points{' and colours' if coloured else ''}"
+            hint = "Import it with File > Import > Stanford PLY, or give the trained splats."
+    if what:
+        raise UnsupportedFormat(f"This is {what}, not a file of splats.", hint)
+
+
+def _warnings(names: Iterable[str]) -> Iterable[str]:
+    columns = set(names)
+    if "f_t_0" in columns:
+        yield "These are full Spacetime Gaussians, whose colours need a network (.pt); they are shown with their base colours."
+    elif "trbf_center" in columns and "motion_8" not in columns:
+        yield f"These splats have times but no motion columns of Spacetime Gaussians. {_STILL}"
+    if "fea_0" in columns:
+        yield f"These look like SC-GS splats, which a deformation network moves. {_STILL}"
+    if "binding_0" in columns:
+        yield f"These are GaussianAvatars splats: positions are relative to the faces of a head mesh. {_STILL}"
+    if {"scaling_t", "scale_t"} & columns:
+        yield f"These look like 4D Gaussians with a time each. {_STILL}"
+    if {"velocity_0", "vel_0", "vx"} & columns or ("motion_0" in columns and "motion_3" not in columns):
+        yield f"These splats have velocities of no standard layout. {_STILL}"

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""SPZ by Niantic, versions 1 to 4: quantised splats, gzip around them or, in version 4, Zstandard in streams.
+
+Attributes lie one after the other: positions, alphas, colours, scales, rotations, spherical harmonics,
+and records of extensions.  Frame RUB unless an extension names another.
+Source: nianticlabs/spz, load-spz.cc, splat-utils.h and splat-types.h.
+"""
+
+import gzip
+import itertools
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...common.errors import BrokenFile, UnsupportedFormat, VivantError
+from ..axes import change_axes
+from ..cloud import Floats, Source, SplatCloud
+from . import compression
+from .ply_header import Bytes
+from .repair import SMALLEST_SCALE, Draft
+
+NAME = "SPZ"
+AXES = "RUB"
+MAGIC = b"NGSP"
+
+_HEADER = struct.Struct("<4sIIBBBB")
+_ANTIALIASED, _EXTENDED = 1, 2
+_FRAME_EXTENSION = 0xADBE0003
+_FRAMES = "LDB RDB LUB RUB LDF RDF LUF RUF LFD RFD LFU RFU LBD RBD LBU RBU".split()
+_COLOUR_SCALE = 0.15
+_HALF = np.float32(np.sqrt(0.5))
+
+
+@dataclass(frozen=True)
+class _Head:
+    version: int
+    count: int
+    degree: int
+    fraction_bits: int
+    flags: int
+    streams: int
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Bytes a splat in each attribute, in the file's order."""
+        return (6 if self.version == 1 else 9, 1, 3, 3, 3 if self.version < 3 else 4, 3 * ((self.degree + 1) ** 2 - 1))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(self.count * width for width in self.widths)
+
+
+def decode(data: Bytes) -> SplatCloud:
+    """The cloud of a whole file, values in the frame that the file has them in."""
+    head, parts, extensions = _split(data)
+    axes = AXES
+    for kind, payload in _records(extensions):
+        if kind == _FRAME_EXTENSION and len(payload) >= 4:
+            index = int.from_bytes(payload[:4], "little")
+            if not 1 <= index <= len(_FRAMES):
+                raise BrokenFile(f"The SPZ file names coordinate system {index}, which does not exist.", "Export it again.")
+            axes = _FRAMES[index - 1]
+    positions, alphas, colours, scales, rotations, bands = (
+        part.reshape(head.count, width) for part, width in zip(parts, head.widths, strict=True)
+    )
+    draft = Draft(head.count, (head.degree + 1) ** 2)
+    odd_sign = _odd_sign(axes)
+
+    def block(rows: slice) -> Counter[str] | None:
+        draft.means[rows] = _positions(positions[rows], head)
+        draft.opacities[rows] = alphas[rows, 0] / np.float32(255)
+        draft.sh[rows, 0] = (colours[rows] / np.float32(255) - np.float32(0.5)) / np.float32(_COLOUR_SCALE)
+        draft.scales[rows] = np.exp(scales[rows] / np.float32(16) - np.float32(10))
+        draft.quats[rows] = _rotations(rotations[rows], head.version)
+        if head.degree:
+            draft.sh[rows, 1:] = ((bands[rows].astype(np.float32) - 128) / 128).reshape(-1, draft.sh.shape[1] - 1, 3)
+            draft.sh[rows, 24:] *= odd_sign
+        return None
+
+    draft.fill(block)
+    source = Source(
+        NAME,
+        axes=axes,
+        antialiased=bool(head.flags & _ANTIALIASED),
+        details={"version": head.version, "fraction_bits": head.fraction_bits},
+    )
+    return draft.finish(source, data)
+
+
+def encode(cloud: SplatCloud) -> list[bytes]:
+    """Version 3, frame RUB.  Coefficients beyond -1 to 1 and scales beyond e^-10 to e^5.94 are clipped.
+
+    Raises VivantError for positions too far from the origin for 24 bits.
+    """
+    cloud = change_axes(cloud, AXES)
+    farthest = float(np.abs(cloud.means).max(initial=0))
+    fraction_bits = next((bits for bits in range(12, -1, -1) if farthest * 2**bits < 2**23 - 1), None)
+    if fraction_bits is None:
+        raise VivantError(
+            f"SPZ holds positions up to 8,388,607 from the origin, not {farthest:,.0f}.", "Move the splats closer."
+        )
+    fixed = np.rint(cloud.means.astype(np.float64) * 2**fraction_bits).astype("<i4")
+    bands = np.array(cloud.sh[:, 1:], np.float64)
+    bands[:, 23:] *= _odd_sign(AXES)
+    steps = np.array([8] * 3 + [16] * 21)[: bands.shape[1], None]
+    levels = (np.rint(bands * 128) + 128 + steps // 2) // steps * steps
+    body = [
+        _HEADER.pack(MAGIC, 3, len(cloud), cloud.degree, fraction_bits, _ANTIALIASED * cloud.source.antialiased, 0),
+        fixed.view(np.uint8).reshape(-1, 4)[:, :3].tobytes(),
+        _byte(cloud.opacities * 255.0),
+        _byte(cloud.sh[:, 0] * (_COLOUR_SCALE * 255) + 127.5),
+        _byte((np.log(np.maximum(cloud.scales, SMALLEST_SCALE)) + 10) * 16),
+        _pack_rotations(cloud.quats).tobytes(),
+        _byte(levels),
+    ]
+    return [gzip.compress(b"".join(body), 6, mtime=0)]
+
+
+def _odd_sign(axes: str) -> int:
+    """Sign of the last coefficient of degree 4 in SPZ files.
+
+    The library that writes them flips it with the y axis although the function is even in y, so files
+    whose y is not that of its own frame RDF hold its negative.
+    """
+    return -1 if axes[1] == "U" else 1
+
+
+def _split(data: Bytes) -> tuple[_Head, list[Bytes], bytes]:
+    """Header, the six attributes as bytes, and the extension records; sizes are checked before anything is unpacked."""
+    packed = data[:2].tobytes() == compression.GZIP
+    start = compression.gunzip(data, _HEADER.size) if packed else data[: _HEADER.size]
+    if len(start) < _HEADER.size:
+        raise BrokenFile("The SPZ header is cut off.", "Download the file again.")
+    magic, version, *numbers = _HEADER.unpack(start.tobytes())
+    head = _Head(version, *numbers)
+    if magic != MAGIC:
+        raise UnsupportedFormat("This is a gzip file that holds no splats.", "Unpack it and give what is inside.")
+    if not 1 <= version <= 4 or head.degree > 4 or head.fraction_bits > 31:
+        raise BrokenFile(
+            f"The SPZ header makes no sense (version {version}, SH degree {head.degree}).", "Download or export it again."
+        )
+    compression.check_expansion(sum(head.sizes), len(data))
+    if version == 4:
+        return head, *_split_streams(data, head)
+
+    end = _HEADER.size + sum(head.sizes)
+    body = data
+    if packed:
+        room = 1 << 20 if head.flags & _EXTENDED else 0
+        body = compression.gunzip(data, end + room)
+    if len(body) < end:
+        raise BrokenFile(f"The SPZ file lacks {end - len(body):,} of its {end:,} bytes.", "Download it again.")
+    offsets = np.cumsum([_HEADER.size, *head.sizes])
+    parts = [body[first:last] for first, last in itertools.pairwise(offsets)]
+    return head, parts, body[end:].tobytes() if head.flags & _EXTENDED else b""
+
+
+def _split_streams(data: Bytes, head: _Head) -> tuple[list[Bytes], bytes]:
+    """Attributes of version 4: a table of sizes, then a Zstandard frame for each attribute that is not empty."""
+    table = int.from_bytes(data[16:20].tobytes(), "little")
+    frames = table + 16 * head.streams
+    if table < 32 or frames > len(data) or head.streams != np.count_nonzero(head.sizes):
+        raise BrokenFile("The SPZ file's table of streams is damaged or cut off.", "Download it again.")
+    sizes = iter(np.frombuffer(data[table:frames].tobytes(), "<u8").reshape(-1, 2).tolist())
+    parts = []
+    for size in head.sizes:
+        packed, unpacked = next(sizes) if size else (0, 0)
+        if unpacked != size or packed > len(data) - frames:
+            raise BrokenFile("The SPZ file's streams do not have the sizes that its header promises.", "Download it again.")
+        content = compression.unzstd(data[frames : frames + packed], size) if size else b""
+        parts.append(np.frombuffer(content, np.uint8))
+        frames += packed
+    return parts, data[32:table].tobytes()
+
+
+def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Extension records: type, payload.  What follows a cut record is ignored."""
+    offset = 0
+    while offset + 8 <= len(data):
+        kind, length = struct.unpack_from("<II", data, offset)
+        offset += 8 + length
+        if offset <= len(data):
+            yield kind, data[offset - length : offset]
+
+
+def _positions(parts: Bytes, head: _Head) -> Floats:
+    if head.version == 1:
+        return np.ascontiguousarray(parts).view("<f2").astype(np.float32)
+    low, middle, high = (parts.reshape(-1, 3, 3)[:, :, i].astype(np.int32) for i in range(3))
+    fixed = (high << 24 | middle << 16 | low << 8) >> 8  # the shift back carries the sign
+    return (fixed * 2.0**-head.fraction_bits).astype(np.float32)
+
+
+def _rotations(parts: Bytes, version: int) -> Floats:
+    """Quaternions wxyz: three components, or from version 3 on the three smallest of x, y, z, w."""
+    quats = np.empty((len(parts), 4), np.float32)
+    if version < 3:
+        xyz = parts / np.float32(127.5) - 1
+        quats[:, 1:] = xyz
+        quats[:, 0] = np.sqrt(np.maximum(0, 1 - np.square(xyz).sum(axis=1)))
+        return quats
+    words = np.ascontiguousarray(parts).view("<u4")[:, 0]
+    fields = np.stack([words >> shift & 1023 for shift in (20, 10, 0)], axis=1)
+    others = (fields & 511) * (_HALF / np.float32(511)) * np.where(fields & 512, np.float32(-1), np.float32(1))
+    largest = np.sqrt(np.maximum(0, 1 - np.square(others).sum(axis=1)))
+    which = words >> 30
+    for index in range(4):
+        rows = which == index
+        quats[rows] = np.roll(np.insert(others[rows], index, largest[rows], axis=1), 1, axis=1)
+    return quats
+
+
+def _pack_rotations(quats: Floats) -> NDArray[np.uint32]:
+    xyzw = np.roll(quats, -1, axis=1)
+    which = np.argmax(np.abs(xyzw), axis=1)
+    others = xyzw[np.arange(4) != which[:, None]].reshape(-1, 3)
+    negative = (others < 0) != (np.take_along_axis(xyzw, which[:, None], 1) < 0)
+    fields = np.minimum(np.floor(np.abs(others) / _HALF * 511 + 0.5), 511).astype(np.uint32) | negative.astype(np.uint32) << 9
+    return (which.astype(np.uint32) << 30 | fields[:, 0] << 20 | fields[:, 1] << 10 | fields[:, 2]).astype("<u4")
+
+
+def _byte(values: Floats) -> bytes:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8).tobytes()
