@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""In-betweens against SLERP on held-out CMU takes, by LaFAN1's protocol, and the time they take.
+
+    python dev.py bench inbetween [--data FOLDER] [--split heldout_take] [--out FILE.json] [--tune]
+
+`--tune` repeats the grid search on the training takes that chose the spline's damping.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import json
+import pathlib
+import time
+from collections.abc import Callable
+
+import _mocap
+import numpy as np
+from _mocap import PAST, Array, Windows
+
+from vivant.backends.common import rotations as quaternions
+from vivant.backends.motion import metrics, spline
+from vivant.backends.motion.spline import Damping
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+GAPS = (5, 15, 30, 45)
+AFTER = 10  # frames known after the gap, target included, where any are
+Filler = Callable[[Array, Array], Array]
+
+BASELINE = "SLERP"
+METHODS: dict[str, tuple[Filler, Filler, int]] = {  # vectors, rotations, frames known after the gap
+    "zero velocity": (spline.lerp_fill, spline.slerp_fill, 0),
+    BASELINE: (spline.lerp_fill, spline.slerp_fill, 1),
+    "spline": (spline.fill_vectors, spline.fill_rotations, 1),
+    "spline, frames after": (spline.fill_vectors, spline.fill_rotations, AFTER),
+}
+
+
+def fill(windows: Windows, gap: int, after: int, vectors: Filler, rotations: Filler) -> tuple[Array, Array]:
+    """Global positions and rotations of the missing frames of all windows, each a column of its own to the solver."""
+    frames = PAST + gap + max(after, 1)
+    missing = slice(PAST, PAST + gap)
+    known = np.ones(frames, bool)
+    known[missing] = False
+    if not after:
+        known[PAST:] = False
+    count, _, joints, _ = windows.rotations.shape
+    truth = np.swapaxes(windows.rotations[:, :frames], 0, 1).reshape(frames, -1, 4)
+    path = np.swapaxes(windows.root[:, :frames], 0, 1).reshape(frames, -1)
+    turned, moved = rotations(truth, known), vectors(path, known)
+    assert np.array_equal(turned[known], truth[known]) and np.array_equal(moved[known], path[known])  # keys are exact
+    turned = np.swapaxes(turned.reshape(frames, count, joints, 4), 0, 1)[:, missing]
+    moved = np.swapaxes(moved.reshape(frames, count, 3), 0, 1)[:, missing]
+    return windows.forward(turned, moved)
+
+
+def measure(windows: Windows, sigma: Array) -> dict[str, dict[int, dict[str, float]]]:
+    """L2P, L2Q and NPSS of every method at every gap."""
+    positions, rotations = windows.forward()
+    table: dict[str, dict[int, dict[str, float]]] = {method: {} for method in METHODS}
+    for (method, (vectors, turns, after)), gap in itertools.product(METHODS.items(), GAPS):
+        missing = slice(PAST, PAST + gap)
+        p, q = fill(windows, gap, after, vectors, turns)
+        run = np.concatenate([rotations[:, PAST - 1 : PAST], q], axis=1)  # signs continue from the last past frame
+        q = np.swapaxes(quaternions.continuous(np.swapaxes(run, 0, 1)), 0, 1)[:, 1:]
+        table[method][gap] = {
+            "L2P": metrics.l2p(p, positions[:, missing], sigma),
+            "L2Q": metrics.l2q(q, rotations[:, missing]),
+            "NPSS": metrics.npss(q, rotations[:, missing]),
+        }
+    return table
+
+
+def timing(joints: int, gap: int) -> float:
+    """Milliseconds for one gap of `gap` frames of this many joints, rotations and locations (median of 15)."""
+    rng = np.random.default_rng(1)
+    walk = np.cumsum(rng.normal(size=(gap + 2 * PAST, joints, 3)) * 0.05, axis=0)
+    known = np.ones(len(walk), bool)
+    known[PAST:-PAST] = False
+    quats, path = quaternions.exp(walk), walk.reshape(len(walk), -1)
+    seconds = []
+    for _ in range(15):
+        start = time.perf_counter()
+        spline.fill_rotations(quats, known)
+        spline.fill_vectors(path, known)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * float(np.median(seconds))
+
+
+def tune(windows: Windows, sigma: Array) -> None:
+    """Sum over gaps of L2P relative to SLERP, one target frame and frames after, for a grid of dampings."""
+    positions = windows.forward()[0]
+    gaps = (5, 10, 15, 20, 30, 45, 60, 80)
+
+    def cost(vectors: Filler, turns: Filler) -> Array:
+        return np.array([
+            [metrics.l2p(fill(windows, gap, after, vectors, turns)[0], positions[:, PAST : PAST + gap], sigma) for gap in gaps]
+            for after in (1, AFTER)
+        ])  # fmt: skip
+
+    base = cost(spline.lerp_fill, spline.slerp_fill)
+    print("free  turns  travel   mean L2P, SLERP = 1 (one target, frames after)")
+    for free, turns, travel in itertools.product((8, 12, 16, 20), (8, 10, 14), (20, 30, 40)):
+        share = cost(
+            functools.partial(spline.fill_vectors, damping=Damping(free, travel)),
+            functools.partial(spline.fill_rotations, damping=Damping(free, turns)),
+        )
+        print(f"{free:4}  {turns:5}  {travel:6}  ", *(f"{row:.4f}" for row in (share / base).mean(axis=1)), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data", help="folder with mocap/")
+    parser.add_argument("--split", default="heldout_take")
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out" / "bench" / "inbetween.json")
+    parser.add_argument("--tune", action="store_true")
+    options = parser.parse_args()
+
+    folder = options.data if (options.data / "clips.py").is_file() else options.data / "mocap"
+    if not (folder / "clips.py").is_file():
+        raise SystemExit(f"{folder} holds no motion clips; name the data folder with --data.")
+    splits = _mocap.load(folder)
+    sigma = _mocap.sigma(splits["train"])
+    if options.tune:
+        tune(_mocap.windows(splits["train"], 105, 40, cap=600), sigma)
+        return
+    windows = _mocap.windows(splits[options.split], 65, 40)
+    table = measure(windows, sigma)
+    times = {f"{joints} joints x {gap} frames": timing(joints, gap) for joints, gap in ((60, 45), (700, 100))}
+
+    print(
+        f"{len(windows)} windows of {options.split}, {windows.rotations.shape[2]} joints, 30 fps; one target frame unless said"
+    )
+    for measure_name in ("L2P", "L2Q", "NPSS"):
+        print(f"\n{measure_name:22}" + "".join(f"{f'gap {gap}':>9}" for gap in GAPS) + f"    less than {BASELINE}, %")
+        for method, row in table.items():
+            values = [row[gap][measure_name] for gap in GAPS]
+            less = [100 * (1 - value / table[BASELINE][gap][measure_name]) for value, gap in zip(values, GAPS, strict=True)]
+            print(f"{method:22}" + "".join(f"{v:9.4f}" for v in values) + "   " + "".join(f"{x:7.1f}" for x in less))
+    print()
+    for what, milliseconds in times.items():
+        print(f"{what:24}{milliseconds:7.1f} ms")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    result = {"split": options.split, "windows": len(windows), "methods": table, "milliseconds": times}
+    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"\n{options.out}")
+
+
+if __name__ == "__main__":
+    main()
