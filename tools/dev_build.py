@@ -7,6 +7,7 @@ one of the locks in wheels/, for one platform and one Python, so that its engine
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import pathlib
@@ -40,7 +41,9 @@ EXPECTED = re.compile(r"STATUS |DONE|Info: |installed in Blender |Deleted |Not f
 
 def blender_tool(*arguments: str | pathlib.Path) -> None:
     """Run Blender's extension tool, a plain Python file that every bpy wheel carries; Unavailable when it objects."""
-    scripts = next(dev_envs.interpreter("blender-5.2").parents[1].rglob("site-packages/bpy/*/scripts"))
+    bpy = importlib.util.find_spec("bpy")  # found, not imported
+    assert bpy and bpy.origin
+    scripts = next(pathlib.Path(bpy.origin).parent.glob("*/scripts"))
     tool = scripts / "addons_core" / "bl_pkg" / "cli" / "blender_ext.py"
     tags = scripts / "modules" / "_bpy_internal" / "extensions" / "tags.py"
     with_tags = ["--valid-tags", tags] if arguments[0] in ("validate", "build") else []
@@ -163,7 +166,8 @@ def build_engine(
     """
     environment, bounds = BLENDERS[version]
     wanted = dev_wheels.requirements(lock, platform, version)
-    shipped = dev_wheels.shipped_by_blender(dev_envs.python(environment))
+    ours = version == "{}.{}".format(*sys.version_info)
+    shipped = dev_wheels.shipped_by_blender(pathlib.Path(sys.executable) if ours else dev_envs.python(environment))
     say(f"left to Blender: {', '.join(sorted(shipped & set(wanted))) or 'nothing'}")
     with tempfile.TemporaryDirectory(prefix="vivant-wheels-") as collected:
         lines = [*(line for package, line in wanted.items() if package not in shipped), *more]

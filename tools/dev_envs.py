@@ -317,11 +317,11 @@ def _install_torch(python: pathlib.Path, uv: str) -> None:
 
 
 def write_locks() -> None:
-    """Choose the newest versions that fit for every *.in file of locks/ and wheels/, and write the *.txt files."""
+    """Choose the newest versions that fit for every *.in file, and write the *.txt files beside them."""
     uv = find_uv()
     if not uv:
         raise Unavailable("Lock files are made with uv, which cannot be had here: install uv.")
-    for source in sorted([*LOCKS.glob("*.in"), *(ROOT / "wheels").glob("*.in")]):
+    for source in sorted(path for folder in ("locks", "wheels", "tests/blender") for path in (ROOT / folder).glob("*.in")):
         version = source.read_text("utf8").removeprefix("# Python ")[:4]  # each file begins with it
         lock = source.with_suffix(".txt")
         say(f"{lock.relative_to(ROOT).as_posix()} for Python {version}")
