@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Vivant for scripts: everything here is documented, typed and stable.
+
+    from vivant import api
+    cloud = api.read_splats("capture.ply")
+    picture = api.render(cloud, K, camera_to_world, 640, 480)
+
+Functions that touch Blender's data need `bpy`; the others run in any Python with NumPy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .backends.common.cameras import Camera
+from .backends.common.errors import (
+    BrokenFile,
+    Cancelled,
+    EngineFailed,
+    NeedsEngine,
+    NeedsWeights,
+    UnsupportedFormat,
+    VivantError,
+)
+from .backends.gaussian.axes import change_axes
+from .backends.gaussian.cloud import Source, SplatCloud
+from .backends.gaussian.formats import read_splats, write_splats
+from .backends.gaussian.render import reference
+from .backends.motion.clip import Clip
+from .backends.motion.formats.bvh import read_bvh, write_bvh
+from .backends.motion.solve import Report, inbetween
+
+if TYPE_CHECKING:
+    import bpy
+
+    from .scene.inbetween import Report as ObjectReport
+
+
+__all__ = [
+    "BrokenFile",
+    "Cancelled",
+    "Clip",
+    "EngineFailed",
+    "NeedsEngine",
+    "NeedsWeights",
+    "Report",
+    "Source",
+    "SplatCloud",
+    "UnsupportedFormat",
+    "VivantError",
+    "change_axes",
+    "cloud_of",
+    "import_splats",
+    "inbetween",
+    "inbetween_object",
+    "read_bvh",
+    "read_splats",
+    "render",
+    "write_bvh",
+    "write_splats",
+]
+
+
+def render(
+    cloud: SplatCloud, K: ArrayLike, camera_to_world: ArrayLike, width: int, height: int, near: float = 0.2
+) -> NDArray[np.float32]:
+    """Picture (height, width, 4) of a still cloud: premultiplied display RGB and alpha, rows from the top.
+
+    K: (3, 3) intrinsics in pixels; camera_to_world: (4, 4), OpenCV camera axes (x right, y down, z
+    forward), in the cloud's own axes.  Splats nearer than `near` are left out.  float64 inside;
+    Kerbl et al. 2023.  Raises VivantError for a moving cloud.
+    """
+    if cloud.family is not None:
+        raise VivantError("A moving cloud has no picture.", "Render cloud.at(time).")
+    camera = Camera(np.asarray(K, np.float64), np.asarray(camera_to_world, np.float64), width, height, near=near)
+    return reference.render([(cloud, camera)]).astype(np.float32)
+
+
+def import_splats(path: str | os.PathLike[str], start_frame: float = 1.0, frames: float = 50.0) -> bpy.types.Object:
+    """Read a splat file and put it into the active collection; a moving one plays from start_frame on.
+
+    Needs bpy.  Raises VivantError as `read_splats` does.
+    """
+    import bpy
+
+    from .operators.splats_io import link
+
+    return link(bpy.context, read_splats(path), start_frame, frames)
+
+
+def cloud_of(object: bpy.types.Object) -> SplatCloud:
+    """The cloud of an object that Vivant imported, with its family, in the capture's own axes.
+
+    Needs bpy.  Raises VivantError for an object without splats.
+    """
+    from .scene import pointclouds
+
+    return pointclouds.cloud_of(object)
+
+
+def inbetween_object(
+    armature: bpy.types.Object,
+    bones: Iterable[str] | None = None,
+    scope: str = "GAP",
+    frame_range: tuple[float, float] | None = None,
+    solver: str = "spline",
+    seed: int = 0,
+) -> ObjectReport:
+    """Fill gaps between the keys of an armature's bones (names; all when None) in a take, and show that.
+
+    scope "GAP" is the gap around the current frame, "RANGE" every gap of frame_range (the scene's when
+    None).  Accept or reject the take with `bpy.ops.vivant.take_accept()` and `take_reject()`.
+    Needs bpy.  Raises VivantError when there is nothing to fill or nothing may be written.
+    """
+    from .scene import inbetween
+
+    return inbetween.inbetween_object(armature, bones, scope, frame_range, solver, seed)
