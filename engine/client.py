@@ -52,6 +52,7 @@ class Worker:
         self.heard = time.monotonic()
         self.greeted = False
         self.killed = False
+        self.python = python
         self.noise: list[str] = []
         self.ended = threading.Event()
         with (folder / "log.txt").open("ab") as log:
@@ -158,7 +159,8 @@ def parse(line: bytes) -> Event | None:
 class Engine:
     """Gives jobs to processes of one Python, one job a process; the one that is free stays warm for the next.
 
-    python: the interpreter; program: what it runs, given "serve"; silence: seconds without a word before it counts as hanging.
+    python: the interpreter (set another, and the next job starts in it); program: what it runs, given "serve";
+    silence: seconds without a word before a process counts as hanging.
     """
 
     def __init__(self, python: Path, program: Path = PROGRAM, silence: float = SILENCE) -> None:
@@ -212,9 +214,11 @@ class Engine:
 
     def _worker(self, folder: Path) -> Worker:
         warm, self._warm = self._warm, None
-        if warm and not warm.ended.is_set():
+        if warm and warm.python == self.python and not warm.ended.is_set():
             warm.noise.clear()
             return warm
+        if warm:
+            warm.kill()
         if not self.python.is_file():
             raise EngineFailed(f"The engine's Python {self.python} does not exist.", CHOOSE)
         try:
