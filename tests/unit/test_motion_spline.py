@@ -175,6 +175,15 @@ def test_outside_its_keys_a_column_holds_and_without_keys_it_stays():
     np.testing.assert_array_equal(filled[:, 2], values[:, 2])
 
 
+@pytest.mark.parametrize("frames", [0, 1, 2, 5])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_with_nothing_to_fill_everything_stays(solver, frames):
+    quats = np.random.default_rng(frames).normal(size=(frames, 3, 4))
+    for known in (np.ones((frames, 3), bool), np.zeros((frames, 3), bool)):
+        np.testing.assert_array_equal(solver[1](quats, known), quats)
+        np.testing.assert_array_equal(solver[0](quats[..., 0], known), quats[..., 0])
+
+
 def test_gaps_are_those_of_a_plain_search():
     known = np.random.default_rng(7).random((40, 12)) < 0.3
     gaps = spline.find_gaps(known)
