@@ -6,6 +6,7 @@ and, optionally, sh (bytes, channel after channel).  Frame RDF.
 Source: playcanvas/splat-transform, decompress-ply.ts and compressed-chunk.ts.
 """
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -49,15 +50,14 @@ def decode(data: Bytes) -> SplatCloud:
         raise BrokenFile("The compressed PLY lacks chunks or packed columns.", "Download or export it again.")
 
     warnings = [f"The file is cut off: {count:,} of {claimed:,} splats are there."] if count < claimed else []
-    names = [name for name in header.element("sh").columns if name.startswith("f_rest_")]
-    kept, stride, warning = ply_dialects.coefficients(len(names))
-    warnings += [warning] if warning else []
-    if kept > 1:
+    rest, cut_degree = ply_dialects.higher_degrees(header.element("sh").columns)
+    warnings += [cut_degree] if cut_degree else []
+    if rest:
         rows, bands = ply_header.rows_of(data, header, "sh") if count == claimed else (0, vertex)
         if rows < count:
-            kept = 1
+            rest = []
             warnings.append("The spherical harmonics are cut off; only the base colours were read.")
-    draft = Draft(count, kept)
+    draft = Draft(count, len(rest) + 1)
 
     def block(rows: slice) -> Counter[str] | None:
         packed = vertex(rows)
@@ -69,11 +69,10 @@ def decode(data: Bytes) -> SplatCloud:
         draft.sh[rows, 0] = sh.to_base(_lerp(bounds["colour"], chunk, rgba[:, :3]))
         draft.opacities[rows] = rgba[:, 3]
         draft.quats[rows] = _unpack_rotation(rotation)
-        if kept > 1:
+        if rest:
             levels = bands(rows)
-            for channel in range(3):
-                for k in range(1, kept):
-                    draft.sh[rows, k, channel] = _SH_LEVELS[levels[f"f_rest_{channel * stride + k - 1}"].astype(np.uint8)]
+        for (k, names), channel in itertools.product(enumerate(rest, 1), range(3)):
+            draft.sh[rows, k, channel] = _SH_LEVELS[levels[names[channel]].astype(np.uint8)]
         return None
 
     draft.fill(block)
@@ -119,9 +118,10 @@ def _bounds(header: Header, chunk: ply_header.Columns, count: int) -> dict[str, 
     def ends(columns: list[str]) -> tuple[Floats, Floats]:
         if not {f"{end}_{name}" for name in columns for end in ("min", "max")} <= names.keys():
             raise BrokenFile("The compressed PLY's chunks lack bounds.", "Export it again.")
-        low, high = (
-            np.stack([np.asarray(chunk[f"{end}_{name}"], np.float32) for name in columns], axis=1) for end in ("min", "max")
-        )
+        with np.errstate(over="ignore"):  # doubles beyond float32 become infinite, and are mended as such
+            low, high = (
+                np.stack([np.asarray(chunk[f"{end}_{name}"], np.float32) for name in columns], axis=1) for end in ("min", "max")
+            )
         return low, high
 
     unit = np.zeros((count, 3), np.float32), np.ones((count, 3), np.float32)

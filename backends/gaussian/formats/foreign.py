@@ -47,9 +47,9 @@ _ZIPS = [
 
 # what a JSON text is by what it mentions
 _JSONS = [
-    (rb'"asset"\s*:\s*\{', "a glTF file", _CONVERT),
     (rb'"lodLevels"|"filenames"', "the index of a streamed SOG file", _CONVERT),
     (rb'"means"\s*:', "the index of a SOG folder", _CONVERT),
+    (rb'"asset"\s*:\s*\{', "a glTF file", _CONVERT),
     (rb'"transform_matrix"|"img_name"', "a list of cameras", "Give the splats themselves; cameras are imported separately."),
     (rb"", "a JSON file", _ASK),
 ]

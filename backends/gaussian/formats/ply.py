@@ -51,20 +51,19 @@ def decode(data: Bytes) -> SplatCloud:
     types = header.element("vertex").columns
     moving = {*_TIMES, *_MOTION} <= types.keys()
     base, white = _base_columns(types, moving)
-    rest = [] if moving else list(itertools.takewhile(types.__contains__, (f"f_rest_{i}" for i in itertools.count())))
-    kept, stride, cut_degree = ply_dialects.coefficients(len(rest))
+    rest, cut_degree = ply_dialects.higher_degrees(() if moving else types)
     scales = [name for name in _SCALES if name in types]
     quats = _QUATS if set(_QUATS) <= types.keys() else []
     spin = _SPIN if moving and set(_SPIN) <= types.keys() else []
 
-    understood = {"x", "y", "z", "opacity", "filter_3D", *_NORMALS, *base, *rest, *scales, *quats, *spin}
+    understood = {"x", "y", "z", "opacity", "filter_3D", *_NORMALS, *base, *scales, *quats, *spin}
     understood |= {*_TIMES, *_MOTION} if moving else set()
-    extras = [name for name in types if name not in understood]
+    extras = [name for name in types if name not in understood and not name.startswith("f_rest_")]
     small = [name for name in extras if types[name] in ("i1", "u1")]
     if too_many := len(small) > MOST_SMALL_EXTRAS:
         extras = [name for name in extras if name not in small]
 
-    draft = Draft(count, kept, moving)
+    draft = Draft(count, len(rest) + 1, moving)
     draft.extras = {name: np.empty(count, np.float32) for name in extras}
 
     def block(rows: slice) -> Counter[str]:
@@ -80,9 +79,9 @@ def decode(data: Bytes) -> SplatCloud:
         _gather(colours[:, 0], row, base)
         if white:
             colours[:, 0] = sh.to_base(colours[:, 0] / np.float32(white))
-        for channel, k in itertools.product(range(3), range(1, kept)):
-            name = rest[channel * stride + k - 1]
-            np.multiply(row[name], np.float32(_QUANTISED.get(types[name], 1)), out=colours[:, k, channel], casting="same_kind")
+        for (k, names), channel in itertools.product(enumerate(rest, 1), range(3)):
+            step = np.float32(_QUANTISED.get(types[names[channel]], 1))
+            np.multiply(row[names[channel]], step, out=colours[:, k, channel], casting="same_kind")
         for name, column in draft.extras.items():
             column[rows] = row[name]
         if moving:

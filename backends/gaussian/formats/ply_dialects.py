@@ -6,9 +6,10 @@ Property names come from the code of the projects named here; comments from Brus
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,6 @@ from .. import sh
 from .ply_header import Header
 
 _STILL = "It is read as a still cloud; the columns are kept."
-_FULL_DEGREES = tuple(3 * (count - 1) for count in sh.COEFFICIENTS)
 _STATED_AGAIN = ("splatrendermode", "vertical axis", "sh degree", "antialiased", "written by vivant")
 
 
@@ -55,15 +55,21 @@ def recognise(header: Header) -> Dialect:
     return Dialect(tuple(_warnings(columns.keys())), "RBD" if up == "z" else "RDF", antialiased or mode == "mip", details)
 
 
-def coefficients(count: int) -> tuple[int, int, str]:
-    """For `count` f_rest columns: SH coefficients to keep, columns a channel in the file, and a warning."""
+def higher_degrees(names: Container[str]) -> tuple[list[list[str]], str]:
+    """Columns of the SH coefficients above degree 0, red, green and blue of each, and a warning where some are left out.
+
+    Files hold all of a channel's coefficients before the next channel's, whatever their number is; whole
+    degrees of them are kept.
+    """
+    count = next(i for i in itertools.count() if f"f_rest_{i}" not in names)
     stride = count // 3
     if count % 3 or stride > sh.COEFFICIENTS[-1] - 1:
-        return 1, 0, f"{count} columns of spherical harmonics make no full degree; only the base colours were read."
-    keep = max(known for known in sh.COEFFICIENTS if known <= stride + 1)
-    if count in _FULL_DEGREES:
-        return keep, stride, ""
-    return keep, stride, f"{count} columns of spherical harmonics make no full degree; degree {sh.degree(keep)} was read."
+        return [], f"{count} columns of spherical harmonics make no full degree; only the base colours were read."
+    kept = max(known for known in sh.COEFFICIENTS if known <= stride + 1) - 1
+    columns = [[f"f_rest_{channel * stride + k}" for channel in range(3)] for k in range(kept)]
+    if kept == stride:
+        return columns, ""
+    return columns, f"{count} columns of spherical harmonics make no full degree; degree {sh.degree(kept + 1)} was read."
 
 
 def _direction(text: str) -> tuple[float, ...] | None:

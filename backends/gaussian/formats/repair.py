@@ -21,6 +21,8 @@ from ..motion.stg import Stg
 SMALLEST_SCALE, LARGEST_SCALE = (float(np.float32(np.exp(limit))) for limit in (-20.0, 20.0))
 LARGEST_LOGIT = 13.8155
 """Opacities of infinite logits: 1e-6 from 0 and from 1."""
+LARGEST = 1e18
+"""Positions and colours beyond it are as good as infinite: their squares overflow."""
 SHORTEST_LIFE, LONGEST_LIFE = 1e-6, 1e6
 FASTEST = 1e12
 LATEST = 1e6
@@ -106,12 +108,12 @@ class Draft:
                 array[bad] = value
 
         means, scales, opacities, sh = self.means[rows], self.scales[rows], self.opacities[rows], self.sh[rows]
-        drop(~np.isfinite(means).all(axis=1), "positions not finite: splats dropped")
+        drop(~(np.abs(means) < LARGEST).all(axis=1), "positions not finite: splats dropped")
         drop(np.isnan(scales).any(axis=1), "scales not a number: splats dropped")
         drop(np.isnan(opacities), "opacities not a number: splats dropped")
         reset(scales, scales < SMALLEST_SCALE, SMALLEST_SCALE, "scales too small: set to e^-20")
         reset(scales, scales > LARGEST_SCALE, LARGEST_SCALE, "scales too large: set to e^20")
-        reset(sh, ~np.isfinite(sh), 0, "colours not finite: set to 0")
+        reset(sh, ~(np.abs(sh) < LARGEST), 0, "colours not finite: set to 0")
         lengths, zero = _make_unit(self.quats[rows])
         counts["rotations zero or not finite: set to none"] += int(np.count_nonzero(zero & keep))
         if self.moving:
