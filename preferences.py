@@ -80,6 +80,8 @@ class VIVANT_preferences(bpy.types.AddonPreferences):
     )
 
     def draw(self, context: bpy.types.Context) -> None:
+        from .operators import job  # which itself asks this module for the engine's Python
+
         layout = self.layout
         layout.use_property_split = True
 
@@ -87,10 +89,12 @@ class VIVANT_preferences(bpy.types.AddonPreferences):
         box.prop(self, "engine_python")
         there = install.installed(user_folder("engine")) is not None
         if not self.engine_python:
-            text = "The installed engine is used" if there else "Blender's own Python is used: enough for all but torch's work"
+            text = "The installed engine is used" if there else "A Python that is here is used: enough for all but torch's work"
             box.label(text=text, icon="INFO")
         for line in findings:
             box.label(text=line)
+        for entry in job.running():
+            box.progress(factor=entry.fraction, text=f"{entry.label} {entry.text}")
         row = box.row()
         row.operator("vivant.engine_test", icon="CHECKMARK")
         row.operator("vivant.engine_install", text="Reinstall Engine…" if there else "Install Engine…", icon="IMPORT")
@@ -129,7 +133,7 @@ _defaults = Defaults()
 
 def get(context: bpy.types.Context | None = None) -> VIVANT_preferences | Defaults:
     """The user's settings, or defaults."""
-    addon = (context or bpy.context).preferences.addons.get(__package__)
+    addon: bpy.types.Addon | None = (context or bpy.context).preferences.addons.get(__package__)
     return addon.preferences if addon and addon.preferences else _defaults
 
 

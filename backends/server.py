@@ -45,7 +45,7 @@ def perform(folder: Path, progress: Progress) -> None:
         kind, parameters = str(request["kind"]), dict(request["parameters"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BrokenFile(f"{folder / 'request.json'} is no job: {error}.", "Start the job again from Blender.") from error
-    values, arrays = registry.find(kind)(parameters, read_arrays(folder / "in"), progress)
+    values, arrays = registry.find(kind)(parameters, read_arrays(folder / "in", mapped=True), progress)
     with disk_full_explained(folder), atomic_folder(folder / "out") as out:
         write_arrays(out, arrays)
         (out / "values.json").write_text(json.dumps(values, default=plain), "utf-8")

@@ -9,6 +9,7 @@ import platform
 import queue
 import shutil
 import tempfile
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
@@ -114,7 +115,7 @@ class Job:
     def result(self) -> tuple[dict[str, Any], Arrays]:
         """Values and arrays that the job returned; its folder goes.  Waits if need be.
 
-        The arrays may be written to.  Raises the job's own VivantError, EngineFailed or Cancelled.
+        Raises the job's own VivantError, EngineFailed or Cancelled.
         """
         self.wait()
         if self.error:
@@ -122,12 +123,11 @@ class Job:
         out = self.folder / "out"
         try:
             values = json.loads((out / "values.json").read_bytes())
-            # Mapped files outlive their folder except on Windows.
-            arrays = read_arrays(out, None if os.name == "nt" else "c")
+            arrays = read_arrays(out, mapped=False)
         except (OSError, ValueError) as error:
             raise EngineFailed(f"The engine's result cannot be read: {error}.", "Run it again.") from error
         if self._remove:
-            self._remove()
+            threading.Thread(target=self._remove).start()  # giving back hundreds of MB takes the system a while
         return values, arrays
 
     def log_tail(self, lines: int = 50) -> str:

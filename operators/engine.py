@@ -40,7 +40,7 @@ class VIVANT_OT_engine_test(jobs.JobOperator, bpy.types.Operator):
             raise
         packages = ", ".join(f"{name} {version}" for name, version in values["packages"].items())
         preferences.findings[:] = [
-            f"The engine works: Python {values['python']} on {values['graphics']}",
+            f"The engine works: Python {values['python']}, {values['graphics']}",
             f"{values['executable']}: {packages}",
         ]
         self.report({"INFO"}, ". ".join(preferences.findings))

@@ -164,7 +164,7 @@ def redraw(context: bpy.types.Context) -> None:
                 area.tag_redraw()
 
 
-@bpy.app.handlers.persistent
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
 def stop_all(*_: object) -> None:
     """Nothing of the file that goes may be written into the one that comes."""
     for entry in list(_running):

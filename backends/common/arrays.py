@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -37,16 +37,15 @@ def write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
             file.write(array.reshape(-1).view(np.uint8).data)
 
 
-def read_arrays(folder: Path, mode: Literal["r", "c"] | None = "r") -> Arrays:
-    """Every .npy file of a folder by name.
+def read_arrays(folder: Path, mapped: bool) -> Arrays:
+    """Every .npy file of a folder by name: mapped read-only, or read into memory (which is faster where all is used).
 
-    mode: "r" maps the files read-only, "c" maps them so that writing changes this process's copy alone,
-    None reads them.  Nothing is unpickled.  Raises BrokenFile for a file that is no whole array.
+    Nothing is unpickled.  Raises BrokenFile for a file that is no whole array.
     """
     arrays: Arrays = {}
     for path in sorted(folder.glob("*.npy")):
         try:
-            array = np.load(path, mmap_mode=mode, allow_pickle=False)
+            array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise BrokenFile(f"{path.name} is no whole array: {error}.", "Run the job again.") from error
         arrays[unquote(path.stem)] = np.asarray(array)

@@ -50,7 +50,5 @@ def graphics() -> str:
         missing = isinstance(error, ModuleNotFoundError) and error.name == "torch"
         return "no torch" if missing else f"torch does not load: {error}"
     if torch.cuda.is_available():
-        return f"CUDA {torch.version.cuda} on {torch.cuda.get_device_name()}"
-    if torch.backends.mps.is_available():
-        return "Metal"
-    return "CPU"
+        return f"torch with CUDA {torch.version.cuda} on {torch.cuda.get_device_name()}"
+    return "torch with Metal" if torch.backends.mps.is_available() else "torch on the CPU"

@@ -7,6 +7,7 @@ import pathlib
 import stat
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -72,6 +73,10 @@ def test_the_folder_is_private_and_goes_with_the_job(engine):
     job = engine.submit("echo", {}, {"x": np.ones(3)})
     assert os.name != "posix" or stat.S_IMODE(job.folder.stat().st_mode) == 0o700
     _, arrays = job.result()
+    for _ in range(100):
+        if not job.folder.exists():
+            break
+        time.sleep(0.02)
     assert not job.folder.exists()
     np.testing.assert_array_equal(arrays["x"], 1)
 
