@@ -38,32 +38,43 @@ def step(name: str) -> Iterator[None]:
     print(f"  {name} …", end="", flush=True)
     start = time.perf_counter()
     yield
+    sys.stdout.flush()
     print(f" {time.perf_counter() - start:.1f} s", flush=True)
 
 
-def quiet_render(scene: bpy.types.Scene, path: pathlib.Path) -> None:
-    """Render a frame to a file, with Blender's own chatter kept off the terminal."""
-    scene.render.filepath = str(path)
-    saved, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Blender's own chatter off the terminal; Python's errors still come through as exceptions."""
+    saved, null = [os.dup(1), os.dup(2)], os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, 1)
-        bpy.ops.render.render(write_still=True, scene=scene.name)
+        os.dup2(null, 2)
+        yield
     finally:
-        os.dup2(saved, 1)
-        os.close(saved)
+        for stream, copy in enumerate(saved, start=1):
+            os.dup2(copy, stream)
+            os.close(copy)
         os.close(null)
+
+
+def quiet_render(scene: bpy.types.Scene, path: pathlib.Path) -> None:
+    """Render a frame to a file."""
+    scene.render.filepath = str(path)
+    with quiet():
+        bpy.ops.render.render(write_still=True, scene=scene.name)
 
 
 def dark_world() -> bpy.types.World:
     world = bpy.data.worlds.new("Dark")
     background = compat.node_tree(world).nodes["Background"]
-    background.inputs["Color"].default_value = (0.004, 0.005, 0.008, 1)
+    background.inputs["Color"].default_value = (0.10, 0.11, 0.13, 1)
     return world
 
 
-def aim(camera: bpy.types.Object, target: Vector, distance: float, direction: tuple[float, float, float]) -> None:
-    """Put a camera at a distance from a target, looking at it."""
+def aim(camera: bpy.types.Object, target: Vector, height: float, direction: tuple[float, float, float]) -> None:
+    """Let a camera look at a target from a direction, so far away that so much height fits into a 16:10 picture."""
     away = Vector(direction).normalized()
+    distance = height * camera.data.lens / (camera.data.sensor_width * 10 / 16)
     camera.location = target + away * distance
     camera.rotation_euler = (-away).to_track_quat("-Z", "Y").to_euler()
 
@@ -76,11 +87,12 @@ def add_camera(scene: bpy.types.Scene, lens: float) -> bpy.types.Object:
     return camera
 
 
-def bounds(splats: bpy.types.Object) -> tuple[Vector, float]:
-    """Centre and radius, in the world, of where most of an object's splats are."""
-    means = api.cloud_of(splats).means @ np.array(splats.matrix_world)[:3, :3].T
-    low, high = np.percentile(means, [2, 98], axis=0)
-    return Vector((low + high) / 2), float(np.linalg.norm(high - low) / 2)
+def bounds(splats: bpy.types.Object) -> tuple[Vector, Vector]:
+    """Centre and size, in the world, of the box that holds most of an object's splats."""
+    world = np.array(splats.matrix_world)
+    means = api.cloud_of(splats).means @ world[:3, :3].T + world[:3, 3]
+    low, high = np.percentile(means, [0.5, 99.5], axis=0)
+    return Vector((low + high) / 2), Vector(high - low)
 
 
 def splat_scene(folder: pathlib.Path) -> bpy.types.Scene:
@@ -91,19 +103,20 @@ def splat_scene(folder: pathlib.Path) -> bpy.types.Scene:
     scene.frame_start, scene.frame_end = 1, CLIP_FRAMES
     real = DATA / "splats" / "hanabi2.splatv"
     path = real if real.is_file() else samples.write_moving(folder)
-    moving = api.import_splats(path, start_frame=1, frames=CLIP_FRAMES)
-    centre, radius = bounds(moving)
-    camera = add_camera(scene, 40)
+    with step(f"import {path.name}"):
+        moving = api.import_splats(path, start_frame=1, frames=CLIP_FRAMES)
+    camera = add_camera(scene, 50)
     still = DATA / "splats" / "biker.spz"
     if still.is_file():
-        biker = api.import_splats(still)
-        biker.scale = (1.5,) * 3
-        bpy.context.view_layer.update()
-        centre, radius = bounds(biker)
-        moving.location = centre + Vector((0.0, 3.5, 0.6))
-        aim(camera, centre, radius * 2.7, (0.75, -1.0, 0.18))
+        with step(f"import {still.name}"):
+            rider = api.import_splats(still)
+        centre, size = bounds(rider)
+        moving.location = centre + Vector((0.9, -2.6, 0.5))
+        aim(camera, centre + Vector((-0.35, 0, 0)), size.z * 1.15, (-0.35, 1.0, 0.1))
     else:
-        aim(camera, centre, radius * 3, (0.6, -1.0, 0.35))
+        centre, size = bounds(moving)
+        aim(camera, centre, max(size) * 1.2, (0.6, -1.0, 0.35))
+    bpy.context.view_layer.update()
     for obj in scene.objects:
         print(f"    {obj.name}: {len(obj.data.points):,} splats") if obj.type == "POINTCLOUD" else None
     colour.display_blending(scene)
@@ -112,9 +125,9 @@ def splat_scene(folder: pathlib.Path) -> bpy.types.Scene:
 
 
 def splat_pictures(scene: bpy.types.Scene, folder: pathlib.Path) -> None:
-    """Stills at three times from both engines, and a GIF of the whole clip."""
+    """Stills at three times from both engines, and a GIF of the whole clip, by EEVEE, which is quicker here."""
     times = [1 + round(share * (CLIP_FRAMES - 1)) for share in (0.1, 0.5, 0.9)]
-    for engine, width, height in (("CYCLES", 640, 400), (compat.EEVEE, 320, 200)):
+    for engine, width, height in (("CYCLES", 480, 300), (compat.EEVEE, 320, 200)):
         scene.render.engine = engine
         scene.render.resolution_x, scene.render.resolution_y = width, height
         for frame in times:
@@ -122,12 +135,11 @@ def splat_pictures(scene: bpy.types.Scene, folder: pathlib.Path) -> None:
             name = f"splats_{engine.removeprefix('BLENDER_').lower()}_frame_{frame:02d}.png"
             with step(f"{name}, {width} x {height}"):
                 quiet_render(scene, folder / name)
-    scene.render.engine = "CYCLES"
-    scene.render.resolution_x, scene.render.resolution_y = 320, 200
     frames = list(range(1, CLIP_FRAMES + 1, 2))
     with step(f"splats.gif, {len(frames)} frames, 320 x 200"):
         pictures = [render_frame(scene, frame, folder) for frame in frames]
         write_gif(pictures, folder / "splats.gif", 2 / scene.render.fps)
+    scene.render.engine = "CYCLES"
     scene.render.resolution_x, scene.render.resolution_y = 1280, 800
     scene.frame_set(times[1])
 
@@ -153,14 +165,14 @@ def rig_scene() -> tuple[bpy.types.Scene, bpy.types.Object]:
     scene.world = bpy.data.worlds.new("Studio")
     compat.node_tree(scene.world).nodes["Background"].inputs["Color"].default_value = (0.35, 0.38, 0.42, 1)
     fox = DATA / "rigs" / "fox.glb"
-    rig = sample_rig.import_fox(fox) if fox.is_file() else sample_rig.made_up_walker()
+    with quiet():
+        rig = sample_rig.import_fox(fox) if fox.is_file() else sample_rig.made_up_walker()
     sample_rig.keep_only_poses(rig, KEY_FRAMES)
     sun = bpy.data.objects.new("Sun", bpy.data.lights.new("Sun", "SUN"))
     sun.data.energy, sun.rotation_euler = 3, (0.8, 0.2, 0.5)
     scene.collection.objects.link(sun)
     camera = add_camera(scene, 60)
-    size = max(rig.dimensions)
-    aim(camera, Vector((0, 0, rig.dimensions.z * 0.45)), size * 2.3, (1, -0.45, 0.12))
+    aim(camera, Vector((0, 0, rig.dimensions.z * 0.45)), max(rig.dimensions) * 0.75, (1, -0.45, 0.12))
     scene.render.engine = "CYCLES"
     scene.cycles.samples, scene.cycles.use_denoising = 8, False
     scene.view_settings.view_transform = "Standard"
@@ -208,14 +220,13 @@ def main() -> None:
     start = time.perf_counter()
     print(f"Vivant demo in Blender {bpy.app.version_string}; inputs: {'real' if DATA.is_dir() else 'made here'}")
     bpy.ops.wm.read_factory_settings(use_empty=True)
-    with step("import splats"):
-        splats = splat_scene(folder)
+    splats = splat_scene(folder)
     splat_pictures(splats, folder)
     motion, rig = rig_scene()
     motion_pictures(motion, rig, folder)
     bpy.context.window.scene = splats
     blend = folder / "vivant_demo.blend"
-    with step(blend.name):
+    with step(blend.name), quiet():
         bpy.ops.wm.save_as_mainfile(filepath=str(blend), compress=True)
     print(f"{time.perf_counter() - start:.0f} s.  Results in {folder}:")
     for path in sorted(folder.iterdir()):
