@@ -25,6 +25,14 @@ def unusable() -> str:
     return ""
 
 
+def find_wheels() -> None:
+    """Import what this Python lacks from where Blender unpacks the wheels that extensions bring along."""
+    extensions = ROOT.parents[1]
+    wheels = extensions / ".local" / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
+    if extensions.name == "extensions" and wheels.is_dir():
+        sys.path.append(str(wheels))
+
+
 def load_package() -> None:
     """Make this folder's parent the package `vivant`."""
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT / "backends"]  # its `motion` is not anybody's
@@ -44,6 +52,7 @@ def main(arguments: list[str]) -> int:
         hint = "Choose another Python in Vivant's preferences, or press Install engine there."
         print(json.dumps({"event": "error", "kind": "NeedsEngine", "message": fault, "hint": hint}), flush=True)
         return 3
+    find_wheels()
     load_package()
     from vivant.backends import server
 

@@ -3,7 +3,8 @@
 
     BLENDER_USER_RESOURCES=SCRATCH python tools/dev_install.py ZIP [MODULE …]
 
-Each MODULE must be importable once the extension is enabled, and come from the wheels that the zip brought.
+Each MODULE must be importable once the extension is enabled, and come from the wheels that the zip brought; the engine
+must find them too (every engine has safetensors).
 Exit status 0 when all went well; what Blender prints is for the caller to judge.
 """
 
@@ -45,6 +46,10 @@ def main(archive: str, modules: list[str]) -> None:
     for name in modules:
         origin = importlib.import_module(name).__file__ or ""
         check(pathlib.Path(origin).is_relative_to(scratch), f"{name} does not come from the zip but from {origin}")
+    if modules:
+        bpy.ops.vivant.engine_test()
+        found = importlib.import_module(f"{PACKAGE}.preferences").findings
+        check("safetensors" in str(found), f"the engine does not find the zip's wheels: {found}")
 
     splats = scratch / "hundred.splat"
     write_splats(splats, 100)

@@ -89,7 +89,11 @@ def test_an_engine_zip_brings_pure_and_compiled_wheels_along(tmp_path: pathlib.P
             raise
         pytest.skip("needs the package registry")
     wheels = [name for name in names(archive) if name.endswith(".whl")]
-    assert sorted(name.partition("-")[0] for name in wheels) == ["wheels/msgpack", "wheels/tomli_w"]  # NumPy is Blender's
+    assert sorted(name.partition("-")[0] for name in wheels) == [
+        "wheels/msgpack",
+        "wheels/safetensors",
+        "wheels/tomli_w",
+    ]  # NumPy is Blender's
     manifest = zipfile.ZipFile(archive).read("blender_manifest.toml").decode()
     assert f'platforms = ["{PLATFORM}"]' in manifest
     assert dev_build.install(archive, pathlib.Path(sys.executable), "msgpack._cmsgpack", "tomli_w")
