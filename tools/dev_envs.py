@@ -47,10 +47,10 @@ class Environment:
 
 
 ENVIRONMENTS = {
-    "blender-5.2": Environment(".venv", "3.13", "py313", 470, bpy="bpy==5.2.*"),
-    "blender-4.5": Environment(".venv-4.5", "3.11", "py311", 380, bpy="bpy==4.5.*"),
-    "blender-5.1": Environment(".venv-5.1", "3.13", "py313", 470, bpy="bpy==5.1.*"),
-    "blender-5.0": Environment(".venv-5.0", "3.11", "py311", 390, bpy="bpy==5.0.*"),
+    "blender-5.2": Environment(".venv", "3.13", "py313", 540, bpy="bpy==5.2.*"),
+    "blender-4.5": Environment(".venv-4.5", "3.11", "py311", 400, bpy="bpy==4.5.*"),
+    "blender-5.1": Environment(".venv-5.1", "3.13", "py313", 540, bpy="bpy==5.1.*"),
+    "blender-5.0": Environment(".venv-5.0", "3.11", "py311", 400, bpy="bpy==5.0.*"),
     "lint": Environment(".venv-lint", "3.13", "lint", 60),
     "engine": Environment(".venv-engine", "3.11", "engine", 320, torch=True),
 }

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
@@ -148,6 +148,7 @@ def main(arguments: list[str]) -> int:
         suites = ["unit", "blender"] + ["fuzz"] * (name == first)
         try:
             dev_envs.python(name)
+            dev_envs.check_blender(name)
         except dev_envs.NoBlender as problem:
             missing.append(f"{name}, tests in Blender: {problem}")
             suites.remove("blender")
@@ -163,14 +164,15 @@ def main(arguments: list[str]) -> int:
 def run_all(jobs: list[Job], windows: list[Job]) -> list[Outcome]:
     """Run jobs side by side, then those that need the screen one after another; print each as it ends."""
     runner, outcomes = Runner(), []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever stops us, the processes end too
     say(f"{len(jobs) + len(windows)} test processes, {AT_ONCE} at a time")
     try:
         for batch, at_once in ((jobs, AT_ONCE), (windows, 1)):
             with ThreadPoolExecutor(at_once) as pool:
                 try:
-                    for outcome in pool.map(runner.run, batch):
-                        outcomes.append(outcome)
-                        show(outcome, len(outcomes), len(jobs) + len(windows))
+                    for ended in as_completed([pool.submit(runner.run, job) for job in batch]):
+                        outcomes.append(ended.result())
+                        show(outcomes[-1], len(outcomes), len(jobs) + len(windows))
                 except BaseException:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
@@ -198,7 +200,7 @@ def report(outcomes: list[Outcome], missing: list[str]) -> int:
     nobody would read that half of the tests did not run.
     """
     print(f"\n{'':<22}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
-    for environment, suite in dict.fromkeys((outcome.job.environment, outcome.job.suite) for outcome in outcomes):
+    for environment, suite in sorted({(outcome.job.environment, outcome.job.suite) for outcome in outcomes}, reverse=True):
         rows = [outcome for outcome in outcomes if (outcome.job.environment, outcome.job.suite) == (environment, suite)]
         counts = sum(r.passed for r in rows), sum(len(r.failures) for r in rows), sum(len(r.skips) for r in rows)
         seconds = sum(r.seconds for r in rows)
