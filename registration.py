@@ -8,8 +8,9 @@ import bpy
 from . import preferences, properties
 from .operators import engine, inbetween, splats_io, splats_render
 from .panels import menus, sidebar
+from .scene import drawing
 
-MODULES: tuple[ModuleType, ...] = (preferences, properties, engine, splats_io, splats_render, inbetween, menus, sidebar)
+MODULES: tuple[ModuleType, ...] = (preferences, properties, engine, splats_io, splats_render, inbetween, menus, sidebar, drawing)
 
 
 def register() -> None:

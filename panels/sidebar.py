@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The tab 'Vivant' in the 3D viewport's sidebar: what is selected, what can be done with it, what is going on."""
+
+from __future__ import annotations
+
+import textwrap
+
+import bpy
+
+from .. import preferences
+from ..operators import job as jobs
+from ..scene import compat, drawing, pointclouds, takes
+
+ROOT = preferences.__package__
+
+
+class Tab:
+    """Mixin: a panel of the tab."""
+
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "Vivant"
+
+
+def paragraph(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str = "NONE") -> None:
+    """Text in as many lines as the sidebar's width asks for; labels do not wrap."""
+    scale = context.preferences.system.ui_scale or 1.0
+    characters = max(16, int(context.region.width / scale / 7.2) - 7)
+    column = layout.column(align=True)
+    column.scale_y = 0.8
+    for index, line in enumerate(textwrap.wrap(text, characters)):
+        column.label(text=line, icon=icon if index == 0 else "BLANK1" if icon != "NONE" else "NONE")
+
+
+class VIVANT_PT_jobs(Tab, bpy.types.Panel):
+    bl_label = "Running"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return bool(jobs.running())
+
+    def draw(self, context: bpy.types.Context) -> None:
+        for index, entry in enumerate(jobs.running()):
+            column = self.layout.column(align=True)
+            column.label(text=entry.label)
+            row = column.row(align=True)
+            row.progress(factor=entry.fraction, text=entry.text)
+            row.operator("vivant.job_cancel", text="", icon="X").index = index
+
+
+class VIVANT_PT_start(Tab, bpy.types.Panel):
+    bl_label = "Start"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        active = context.active_object
+        return active is None or (active.type != "ARMATURE" and not pointclouds.is_splats(active))
+
+    def draw(self, context: bpy.types.Context) -> None:
+        column = self.layout.column()
+        column.scale_y = 1.3
+        column.operator("vivant.splats_import", text="Import Splats…", icon="IMPORT")
+        paragraph(self.layout, context, "Or drop a .ply, .splat, .spz or .splatv file into the viewport.")
+        self.layout.separator()
+        paragraph(self.layout, context, "Select splats to play, colour and render them.", icon="POINTCLOUD_DATA")
+        paragraph(self.layout, context, "Select an armature with key poses to fill the gap between them.", icon="ARMATURE_DATA")
+
+
+class VIVANT_PT_splats(Tab, bpy.types.Panel):
+    bl_label = "Splats"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return pointclouds.is_splats(context.active_object)
+
+    def draw(self, context: bpy.types.Context) -> None:
+        splats, facts = context.active_object, pointclouds.facts_of(context.active_object)
+        column = self.layout.column(align=True)
+        column.label(text=splats.name, icon="POINTCLOUD_DATA")
+        count = f"{len(splats.data.points):,}"
+        for name, value in (("Splats", count), ("Format", facts.get("format")), ("Axes", facts.get("axes"))):
+            if value:
+                row = column.split(factor=0.4)
+                row.label(text=name)
+                row.label(text=value)
+        if facts.get("repairs") or facts.get("warnings"):
+            box = self.layout.box()
+            for name, number in facts.get("repairs", {}).items():
+                paragraph(box, context, f"{name}: {number:,}", icon="TOOL_SETTINGS")
+            for warning in facts.get("warnings", ()):
+                paragraph(box, context, warning, icon="ERROR")
+        column = self.layout.column()
+        column.scale_y = 1.2
+        column.operator("vivant.splats_render", icon="RENDER_STILL")
+
+
+class VIVANT_PT_splats_motion(Tab, bpy.types.Panel):
+    bl_label = "Playback"
+    bl_parent_id = "VIVANT_PT_splats"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return pointclouds.mover_of(context.active_object) is not None
+
+    def draw(self, context: bpy.types.Context) -> None:
+        mover = pointclouds.mover_of(context.active_object)
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        column = layout.column(align=True)
+        compat.draw_modifier_input(column, mover, "Start Frame")
+        compat.draw_modifier_input(column, mover, "Frames")
+        layout.operator(
+            "screen.animation_play",
+            text="Pause" if context.screen.is_animation_playing else "Play",
+            icon="PAUSE" if context.screen.is_animation_playing else "PLAY",
+        )
+
+
+class VIVANT_PT_splats_look(Tab, bpy.types.Panel):
+    bl_label = "Look"
+    bl_parent_id = "VIVANT_PT_splats"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return pointclouds.drawer_of(context.active_object) is not None
+
+    def draw(self, context: bpy.types.Context) -> None:
+        drawer = pointclouds.drawer_of(context.active_object)
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        column = layout.column()
+        for name in ("SH Degree", "Linear Light", "Antialiased", "Quads in Viewport"):
+            compat.draw_modifier_input(column, drawer, name)
+        layout.operator("vivant.display_setup", icon="COLOR")
+        column = layout.column()
+        column.prop(context.scene.vivant, "viewport_splats")
+        if drawing.trouble:
+            paragraph(layout, context, f"The viewport stopped drawing splats. {drawing.trouble}", icon="ERROR")
+        elif 0 < drawing.drawn < drawing.total:
+            text = f"The viewport draws the {drawing.drawn:,} of {drawing.total:,} splats that are seen most; renders draw all."
+            paragraph(layout, context, text, icon="INFO")
+
+
+class VIVANT_PT_motion(Tab, bpy.types.Panel):
+    bl_label = "In-Between"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return context.active_object is not None and context.active_object.type == "ARMATURE"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, armature = self.layout, context.active_object
+        data = armature.animation_data
+        if data is None or data.action is None:
+            paragraph(
+                layout, context, "Key two poses of this armature first; Vivant fills the frames between them.", icon="INFO"
+            )
+            return
+        chosen = len(context.selected_pose_bones or ()) if context.mode == "POSE" else 0
+        paragraph(layout, context, f"{chosen} selected bones" if chosen else "All bones (none is selected)", icon="BONE_DATA")
+        column = layout.column(align=True)
+        column.scale_y = 1.2
+        column.operator("vivant.motion_inbetween", text="Fill Gap at Playhead", icon="IPO_BEZIER").scope = "GAP"
+        fill = column.operator("vivant.motion_inbetween", text="Fill Every Gap in Range", icon="ACTION")
+        fill.scope = "RANGE"
+        fill.frame_start, fill.frame_end = context.scene.frame_start, context.scene.frame_end
+        original = takes.original_of(armature)
+        if original is None:
+            return
+        box = layout.box()
+        box.label(text=data.action.name, icon="ACTION_TWEAK")
+        paragraph(box, context, f"A take of “{original.name}”, which is untouched. Keep what was filled in?")
+        row = box.row(align=True)
+        row.scale_y = 1.2
+        row.operator("vivant.take_accept", text="Accept", icon="CHECKMARK")
+        row.operator("vivant.take_reject", text="Reject", icon="X")
+
+
+class VIVANT_PT_engine(Tab, bpy.types.Panel):
+    bl_label = "Engine"
+    bl_options = {"DEFAULT_CLOSED"}
+    bl_order = 10
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        for line in preferences.findings or ["Another process for the heavy work. Test shows what it has."]:
+            paragraph(layout, context, line)
+        row = layout.row(align=True)
+        row.operator("vivant.engine_test", text="Test", icon="CHECKMARK")
+        row.operator("vivant.engine_restart", text="Restart", icon="FILE_REFRESH")
+        layout.operator("vivant.report_copy", icon="COPYDOWN")
+        layout.operator("preferences.addon_show", text="Preferences…", icon="PREFERENCES").module = ROOT
+
+
+CLASSES = (
+    VIVANT_PT_jobs,
+    VIVANT_PT_start,
+    VIVANT_PT_splats,
+    VIVANT_PT_splats_motion,
+    VIVANT_PT_splats_look,
+    VIVANT_PT_motion,
+    VIVANT_PT_engine,
+)

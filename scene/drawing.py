@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Draws every visible cloud in the 3D viewports as true Gaussians, all sorted among each other.
+
+What is drawn is each object's evaluated point cloud, so that moving clouds play with the scene.  The
+splats are blended as display values in a picture of their own, where Blender's depth buffer hides
+what lies behind other objects, and that picture is laid over the viewport.  Work is done only for
+what changed: attributes are read after Blender evaluated the object, sorted when the view turned,
+drawn when anything in view changed.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import bpy
+import gpu
+import numpy as np
+from bpy.app.handlers import persistent
+from mathutils import Matrix
+from numpy.typing import NDArray
+
+from ..backends.gaussian.render.constants import ALPHA_MIN
+from . import compat, pointclouds, rasteriser
+
+Floats = NDArray[np.float32]
+
+PATIENCE = 0.04  # seconds; a slower sort is done at most a third of the time, and the order is late meanwhile
+
+trouble = ""  # what stopped the drawing, for the panel
+drawn = total = 0  # splats in the viewport drawn last
+
+_handle: Any = None
+_changes: dict[int, int] = {}  # object's session_uid -> how often Blender evaluated its geometry
+_gathered: dict[tuple[int, ...], Gathered] = {}
+_views: dict[int, View] = {}
+
+
+@dataclass(eq=False)
+class Gathered:
+    """The clouds of one set of objects, as the card and the sort need them."""
+
+    version: tuple[int, ...]
+    columns: list[Floats]  # _SHAPE of all splats
+    origins: list[object]  # of the higher harmonics
+    splats: rasteriser.Splats
+    kept: NDArray[np.intp]  # splats worth drawing
+    means: list[Floats]  # their places, one array an object
+
+
+@dataclass(eq=False)
+class View:
+    """What one region shows."""
+
+    plate: gpu.types.GPUOffScreen
+    order: gpu.types.GPUTexture | None = None
+    count: int = 0
+    sorted_for: tuple[object, ...] = ()
+    shown: tuple[object, ...] = ()
+    depth: Floats | None = None
+    sort_again: float = 0.0  # not before this time
+
+
+def drawable(candidate: bpy.types.Object) -> bool:
+    """Whether this module draws an object: splats that Blender does not draw itself, not switched off in their modifier."""
+    if not pointclouds.is_splats(candidate) or getattr(candidate.data, "type", "") == "GAUSSIAN_SPLAT":
+        return False
+    drawer = pointclouds.drawer_of(candidate)
+    return drawer is None or drawer.show_viewport
+
+
+def _draw() -> None:
+    context = bpy.context
+    clouds = [one for one in context.view_layer.objects if drawable(one) and one.visible_get(viewport=context.space_data)]
+    if not clouds:
+        return
+    gathered = _gather(clouds, context.evaluated_depsgraph_get(), context.scene.vivant.viewport_splats)
+    global drawn, total
+    drawn, total = len(gathered.kept), len(gathered.columns[0])
+    if not drawn:
+        return
+    x, y, width, height = gpu.state.viewport_get()
+    depth = gpu.state.active_framebuffer_get().read_depth(x, y, width, height)
+    view = _view(context.region, width, height)
+    poses = [_pose(cloud, gpu.matrix.get_model_view_matrix()) for cloud in clouds]
+    projection = gpu.matrix.get_projection_matrix()
+    _sort(view, gathered, poses, projection)
+    _redraw(view, gathered, poses, projection, depth)
+    rasteriser.show(view.plate.texture_color, (x, y), _power_law(context.scene))
+
+
+def _gather(clouds: Sequence[bpy.types.Object], depsgraph: bpy.types.Depsgraph, budget: int) -> Gathered:
+    """Bring what the card holds of these objects up to date."""
+    key = tuple(cloud.session_uid for cloud in clouds)
+    version = (*(_changes.get(uid, 0) for uid in key), budget)
+    known = _gathered.get(key)
+    if known is None or known.version != version:
+        if len(_gathered) > 3:  # sets of objects that viewports showed before
+            _gathered.clear()
+        known = _gathered[key] = _read(clouds, depsgraph, version, budget, known)
+    return known
+
+
+def _read(
+    clouds: Sequence[bpy.types.Object],
+    depsgraph: bpy.types.Depsgraph,
+    version: tuple[int, ...],
+    budget: int,
+    before: Gathered | None,
+) -> Gathered:
+    """Read the evaluated clouds; what did not change is taken from before."""
+    geometries = [cloud.evaluated_get(depsgraph).evaluated_geometry() for cloud in clouds]  # hold the points
+    parts = [_points_of(geometry.pointcloud) for geometry in geometries]
+    sizes = [len(part[0]) for part in parts]
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    means, quats, scales, base = columns
+    names = [[n for n in _HIGHER if size and n in g.pointcloud.attributes] for g, size in zip(geometries, sizes, strict=True)]
+    origins: list[object] = list(sizes)
+    for cloud, geometry, found in zip(clouds, geometries, names, strict=True):
+        origins += [_origin(cloud, geometry.pointcloud, name) for name in found]
+
+    bright = before is not None and before.origins == origins and np.array_equal(before.columns[3][:, :3], base[:, :3])
+    if bright and before.version[-1] == budget and all(map(np.array_equal, before.columns, columns)):
+        before.version = version
+        return before
+    if bright:  # harmonics are large and seldom change
+        radiance, bands = before.splats.radiance, before.splats.bands
+    else:
+        radiance, bands = rasteriser.pack_radiance(
+            [
+                [part[3][:, :3], *(pointclouds.read_attribute(geometry.pointcloud, name) for name in found)]
+                for part, geometry, found in zip(parts, geometries, names, strict=True)
+            ]
+        )
+    owners = np.repeat(np.arange(len(clouds), dtype=np.float32), sizes)
+    shape = rasteriser.pack_shape(means, quats, scales, base[:, 3], owners)
+    kept = most_visible(scales, base[:, 3], budget)
+    bounds = np.searchsorted(owners[kept], np.arange(1, len(clouds)))
+    return Gathered(version, columns, origins, rasteriser.Splats(shape, radiance, bands), kept, np.split(means[kept], bounds))
+
+
+_SHAPE = {"position": 3, "rotation": 4, "scale": 3, pointclouds.BASE: 4}
+_HIGHER = tuple(f"{pointclouds.HIGHER}{index}" for index in range(15))
+
+
+def _points_of(points: bpy.types.PointCloud | None) -> list[Floats]:
+    """The attributes of _SHAPE; empty ones when the modifiers made something else of the splats."""
+    columns = [pointclouds.read_attribute(points, name) if points else None for name in _SHAPE]
+    if any(column is None for column in columns):
+        return [np.empty((0, width), np.float32) for width in _SHAPE.values()]
+    if _hide_dots(points) and not bpy.app.timers.is_registered(_evaluate_anew):
+        bpy.app.timers.register(_evaluate_anew)  # Blender may have drawn them already
+    return columns
+
+
+def _hide_dots(points: bpy.types.PointCloud) -> bool:
+    """Shrink the dots of an evaluated cloud, which without Vivant stand for its splats; whether there were any.
+
+    Blender makes this evaluated copy anew whenever anything changes: the user's data know nothing of it.
+    """
+    radius = points.attributes.get("radius")
+    if radius is None:
+        return False
+    sizes = np.empty(len(radius.data), np.float32)
+    radius.data.foreach_get("value", sizes)
+    if not sizes.any():
+        return False
+    radius.data.foreach_set("value", np.zeros_like(sizes))
+    return True
+
+
+def _evaluate_anew() -> None:
+    """Let Blender evaluate all clouds again."""
+    for candidate in bpy.data.objects:
+        if pointclouds.is_splats(candidate):
+            candidate.update_tag(refresh={"DATA"})
+
+
+def _origin(cloud: bpy.types.Object, points: bpy.types.PointCloud, name: str) -> object:
+    """Something that stays equal while an attribute's values are surely the same.
+
+    Modifiers that do not touch an attribute pass the object's own memory on; what they wrote is taken for new.
+    """
+    address = points.attributes[name].data[0].as_pointer()
+    own = cloud.data.attributes.get(name)
+    return address if own is not None and len(own.data) and own.data[0].as_pointer() == address else object()
+
+
+def most_visible(scales: Floats, opacities: Floats, budget: int) -> NDArray[np.intp]:
+    """Indices of the splats that can be seen at all; of more than `budget` those with most opacity times area."""
+    kept = np.flatnonzero(opacities >= ALPHA_MIN)
+    if len(kept) > budget:
+        weight = opacities[kept] * np.prod(scales[kept], axis=1) ** np.float32(2 / 3)
+        kept = np.sort(kept[np.argpartition(-weight, budget)[:budget]])
+    return kept
+
+
+def _pose(cloud: bpy.types.Object, view: Matrix) -> rasteriser.Pose:
+    drawer = pointclouds.drawer_of(cloud)
+    degree, antialiased = (
+        (compat.get_modifier_input(drawer, name) for name in ("SH Degree", "Antialiased")) if drawer else (3, False)
+    )
+    return rasteriser.Pose(view @ cloud.matrix_world, int(degree), bool(antialiased))
+
+
+def _view(region: bpy.types.Region, width: int, height: int) -> View:
+    """The state of a region, made anew when its size changed."""
+    key = region.as_pointer()
+    view = _views.get(key)
+    if view is None or (view.plate.width, view.plate.height) != (width, height):
+        if len(_views) > 16:  # of regions that are no more
+            _views.clear()
+        view = _views[key] = View(gpu.types.GPUOffScreen(width, height, format=rasteriser.HALF))
+    return view
+
+
+def _sort(view: View, gathered: Gathered, poses: Sequence[rasteriser.Pose], projection: Matrix) -> None:
+    """Bring the order up to date, or soon."""
+    wanted = (gathered, *(tuple(pose.to_view[2]) for pose in poses), projection[3][3])
+    if view.sorted_for == wanted:
+        return
+    if view.sorted_for[:1] == (gathered,) and time.perf_counter() < view.sort_again:
+        if not bpy.app.timers.is_registered(_redraw_viewports):
+            bpy.app.timers.register(_redraw_viewports, first_interval=0.1)
+        return
+    started = time.perf_counter()
+    depths = np.concatenate(
+        [
+            -(means @ np.float32(pose.to_view[2][:3]) + pose.to_view[2][3])
+            for means, pose in zip(gathered.means, poses, strict=True)
+        ]
+    )
+    seen = np.flatnonzero(depths > rasteriser.near_of(projection))
+    seen = seen[rasteriser.far_first(depths[seen], projection[3][3] == 0)]
+    view.order, view.count, view.sorted_for = (
+        rasteriser.texture(gathered.kept[seen].astype(np.float32), "R32F"),
+        len(seen),
+        wanted,
+    )
+    finished = time.perf_counter()
+    view.sort_again = finished + (2 * (finished - started) if finished - started > PATIENCE else 0)
+
+
+def _redraw(
+    view: View, gathered: Gathered, poses: Sequence[rasteriser.Pose], projection: Matrix, depth: gpu.types.Buffer
+) -> None:
+    """Draw the plate, unless it shows just that already."""
+    wanted = (
+        view.order,
+        *((*map(tuple, pose.to_view), pose.degree, pose.antialiased) for pose in poses),
+        *map(tuple, projection),
+    )
+    behind = np.array(depth, np.float32)
+    if view.shown == wanted and view.depth is not None and np.array_equal(view.depth, behind):
+        return
+    size = view.plate.width, view.plate.height
+    occluders = gpu.types.GPUTexture(size, format="R32F", data=gpu.types.Buffer("FLOAT", behind.size, behind))
+    with view.plate.bind():
+        gpu.state.active_framebuffer_get().clear(color=(0, 0, 0, 0))
+        rasteriser.draw(gathered.splats, view.order, view.count, poses, projection, size, occluders)
+    view.shown, view.depth = wanted, behind
+
+
+def _power_law(scene: bpy.types.Scene) -> bool:
+    """Whether overlays reach the screen through the exponent 1/2.2: from 5.0 on, unless told otherwise."""
+    return getattr(scene.display_settings, "emulation", "OFF") == "AUTO"
+
+
+def _redraw_viewports() -> None:
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == "VIEW_3D":
+                area.tag_redraw()
+
+
+def _draw_or_stop() -> None:
+    """The handler: an error would come back with every redraw, so the first one ends the drawing."""
+    global trouble
+    if trouble:
+        return
+    try:
+        _draw()
+    except Exception as error:
+        traceback.print_exc()
+        trouble = f"{type(error).__name__}: {error}"
+        print("Vivant: the viewport drawing of splats stopped; switch Vivant off and on to start it again.")
+
+
+@persistent
+def _note_changes(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> None:
+    """After an evaluation: these objects must be read again.
+
+    What we draw cannot be clicked, so Blender shows the bounds of each cloud, which can.
+    """
+    if depsgraph.mode != "VIEWPORT":
+        return
+    for update in depsgraph.updates:
+        if not isinstance(update.id, bpy.types.Object) or update.id.type != "POINTCLOUD":
+            continue
+        if update.is_updated_geometry:
+            uid = update.id.original.session_uid
+            _changes[uid] = _changes.get(uid, 0) + 1
+        evaluated = update.id.evaluated_get(depsgraph)
+        if drawable(evaluated):
+            evaluated.show_bounds = True
+            _hide_dots(evaluated.data)
+
+
+@persistent
+def _forget_all(*_: object) -> None:
+    """Another file, or another state of this one: whatever was read is of objects that are no more."""
+    for known in (_changes, _gathered, _views):
+        known.clear()
+
+
+def _handlers() -> list[tuple[list[Any], Any]]:
+    app = bpy.app.handlers
+    noted = [(handlers, _note_changes) for handlers in (app.depsgraph_update_post, app.frame_change_post)]
+    return noted + [(handlers, _forget_all) for handlers in (app.load_pre, app.undo_post, app.redo_post)]
+
+
+def register() -> None:
+    """Draw splats in all viewports from now on; nothing to do without windows."""
+    global _handle, trouble
+    if bpy.app.background:
+        return
+    trouble = ""
+    for handlers, function in _handlers():
+        handlers.append(function)
+    _handle = bpy.types.SpaceView3D.draw_handler_add(_draw_or_stop, (), "WINDOW", "POST_VIEW")
+    bpy.app.timers.register(_evaluate_anew)  # of what is there already
+
+
+def unregister() -> None:
+    """Draw no more."""
+    global _handle
+    if _handle is None:
+        return
+    bpy.types.SpaceView3D.draw_handler_remove(_handle, "WINDOW")
+    _handle = None
+    for handlers, function in _handlers():
+        handlers.remove(function)
+    for timer in (_redraw_viewports, _evaluate_anew):
+        if bpy.app.timers.is_registered(timer):
+            bpy.app.timers.unregister(timer)
+    _forget_all()
+    rasteriser.forget()
+    _evaluate_anew()
+
+
+CLASSES = ()
