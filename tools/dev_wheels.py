@@ -6,9 +6,8 @@ import pathlib
 import subprocess
 import sys
 
-from packaging.markers import default_environment
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 from .dev_envs import TORCH, Unavailable
 
@@ -54,10 +53,15 @@ def torch_build(engine: str, platform: str) -> str:
     return TORCH.replace("==", "===") + TORCH_BUILDS[engine, system]
 
 
-def requirements(lock: pathlib.Path, platform: str, version: str) -> dict[str, str]:
+def requirements(lock: pathlib.Path, platform: str, version: str) -> dict[NormalizedName, str]:
     """The lines of a lock (name -> requirement with its hashes) whose markers hold on a platform and Python."""
-    there = {**default_environment(), **SYSTEMS[platform.partition("-")[0]], "platform_machine": MACHINES[platform]}
-    there |= {"python_version": version, "python_full_version": f"{version}.0", "implementation_version": f"{version}.0"}
+    there = {
+        **SYSTEMS[platform.partition("-")[0]],
+        "platform_machine": MACHINES[platform],
+        "python_version": version,
+        "python_full_version": f"{version}.0",
+        "implementation_version": f"{version}.0",
+    }
     wanted = {}
     for line in lock.read_text("utf8").replace("\\\n", " ").splitlines():
         text, *hashes = line.partition("#")[0].split("--hash=")
@@ -69,18 +73,18 @@ def requirements(lock: pathlib.Path, platform: str, version: str) -> dict[str, s
     return wanted
 
 
-def shipped_by_blender(python: pathlib.Path) -> set[str]:
+def shipped_by_blender(python: pathlib.Path) -> set[NormalizedName]:
     """Names of the packages that Blender brings itself: what its bpy wheel requires, and what those require."""
     code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.requires or [] for d in m.distributions()}))"
     required = json.loads(subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout)
     graph = {canonicalize_name(name): [Requirement(text) for text in texts] for name, texts in required.items()}
-    found: set[str] = set()
-    todo = {"bpy"}
+    found: set[NormalizedName] = set()
+    todo = {canonicalize_name("bpy")}
     while todo:
         found |= todo
         needed = [r for name in todo for r in graph[name] if r.marker is None or r.marker.evaluate({"extra": ""})]
         todo = ({canonicalize_name(r.name) for r in needed} & set(graph)) - found
-    return found - {"bpy"}
+    return found - {canonicalize_name("bpy")}
 
 
 def collect(wanted: list[str], platform: str, version: str, source: pathlib.Path | None, target: pathlib.Path) -> None:
