@@ -7,6 +7,7 @@ pieces of the file`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -92,7 +93,8 @@ def write_splats(cloud: SplatCloud, path: str | os.PathLike[str]) -> None:
             f"'{path}' cannot be written: {error.strerror or error}.", "Choose another folder or name."
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def losses(cloud: SplatCloud, path: str | os.PathLike[str]) -> tuple[str, ...]:

@@ -170,7 +170,7 @@ def _pack(values: Floats, bits: tuple[int, ...]) -> Words:
     for column, width in zip(values.T, bits, strict=True):
         top = 2**width - 1
         levels: Words = np.clip(np.floor(column * top + 0.5), 0, top).astype(np.uint32)
-        words = (words << np.uint32(width)) | levels
+        words = np.bitwise_or(words << np.uint32(width), levels, dtype=np.uint32)
     return words
 
 

@@ -31,8 +31,8 @@ Rows = Callable[[slice], Columns]
 
 LONGEST_HEADER = 1 << 18
 MOST_PROPERTIES = 1024
-MOST_LISTS = 4_000_000
-"""Rows with lists that are walked one by one to find what follows them."""
+MOST_RUNS = 50_000
+"""Runs of rows with lists of the same lengths that are walked to find what follows them."""
 
 _TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4", "double": "f8",
@@ -156,30 +156,53 @@ def _binary_rows(data: Bytes, header: Header, element: Element) -> tuple[int, in
 
 def _skip_binary(data: Bytes, header: Header, target: Element) -> int:
     """Where the rows of `target` begin."""
-    offset, walked = header.size, 0
+    offset = header.size
     for element in header.elements:
         if element is target:
-            return min(offset, len(data))
-        if not element.has_lists:
+            break
+        if element.has_lists:
+            offset = _skip_lists(data, header.order, element, offset)
+        else:
             offset += element.count * sum(np.dtype(code).itemsize for code in element.columns.values())
-            continue
-        for _ in range(element.count):
-            for column in element.properties:
-                length = 1
-                if column.length:
-                    code = np.dtype(header.order + column.length)
-                    length = int.from_bytes(data[offset : offset + code.itemsize].tobytes(), _ENDIAN[header.order])
-                    offset += code.itemsize
-                offset += length * np.dtype(column.type).itemsize
-            walked += 1
-            if offset > len(data):
-                raise BrokenFile(f"The PLY element '{element.name[:40]}' runs past the end of the file.", "Export it again.")
-            if walked > MOST_LISTS:
-                raise UnsupportedFormat("The PLY file has millions of lists before its splats.", "Export the splats alone.")
     return min(offset, len(data))
 
 
-_ENDIAN: dict[str, Any] = {"<": "little", ">": "big"}
+def _skip_lists(data: Bytes, order: str, element: Element, offset: int) -> int:
+    """Where an element with lists ends: rows with lists of the same lengths are skipped together."""
+    left = element.count
+    for _ in range(MOST_RUNS):
+        if not left:
+            return offset
+        end, counts = offset, []
+        for column in element.properties:
+            length = 1
+            if column.length:
+                code = np.dtype(column.length).itemsize
+                counts.append(slice(end, end + code))
+                length = int.from_bytes(data[counts[-1]].tobytes(), "big" if order == ">" else "little")
+                end += code
+            end += length * np.dtype(column.type).itemsize
+        if end > len(data):
+            raise BrokenFile(f"The PLY element '{element.name[:40]}' runs past the end of the file.", "Export it again.")
+        run = _run_length(data, end - offset, counts, min(left, (len(data) - offset) // (end - offset)))
+        offset += run * (end - offset)
+        left -= run
+    raise UnsupportedFormat("The PLY file has too many lists of many lengths before its splats.", "Export the splats alone.")
+
+
+def _run_length(data: Bytes, stride: int, counts: list[slice], most: int) -> int:
+    """How many rows of `stride` bytes repeat the bytes that stand at `counts` in the first."""
+    run = 1
+    while run < most:
+        ahead = min(run, most - run)
+        differs = np.zeros(ahead, bool)
+        for at in counts:
+            shape, strides = (ahead, at.stop - at.start), (stride, 1)
+            differs |= (np.ndarray(shape, np.uint8, data, at.start + run * stride, strides) != data[at]).any(axis=1)
+        if differs.any():
+            return run + int(differs.argmax())
+        run += ahead
+    return run
 
 
 def _text_rows(data: Bytes, header: Header, element: Element) -> tuple[int, int, Rows]:
