@@ -23,10 +23,6 @@ from .progress import State
 RUNS_JOBS = "import sys, numpy; sys.exit(sys.version_info < (3, 11))"
 MAKES_ENVIRONMENTS = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"
 
-# The registry's own builds of torch bring gigabytes of CUDA on Linux and none on Windows; these are PyTorch's.
-TORCH_CPU = "https://download.pytorch.org/whl/cpu"
-TORCH_CUDA = "https://download.pytorch.org/whl/cu130"
-
 
 def python_in(environment: Path) -> Path:
     """The interpreter of a virtual environment."""
@@ -173,18 +169,41 @@ class Installation:
         downloads = self._folder / "downloads"
         base = find_python(self._candidates, MAKES_ENVIRONMENTS)
         with atomic_folder(environment_in(self._folder)) as partial:
-            self._call(0, "making an environment", [str(base), "-m", "venv", str(partial)])
+            self._need(0, "making an environment", [str(base), "-m", "venv", str(partial)])
             pip = [str(python_in(partial)), "-m", "pip", "--disable-pip-version-check", "--no-input"]
+            if torch:
+                self._install_torch(pip, partial, torch, downloads)
             install = [*pip, "install", "--cache-dir", str(downloads), "--only-binary=:all:", "--progress-bar=off"]
-            if torch and (index := torch_index()):
-                self._call(1, "torch", [*install, "--no-deps", "--index-url", index, *torch])
-            self._call(2, "packages", [*install, "--requirement", str(self._lock)])
-            self._call(3, "checking", [*pip, "check"])
+            self._need(2, "packages", [*install, "--requirement", str(self._lock)])
+            self._need(3, "checking", [*pip, "check"])
         shutil.rmtree(downloads, ignore_errors=True)
         self.progress = State(4, 4, None, "ready")
 
-    def _call(self, step: int, note: str, command: list[str]) -> None:
-        """Run a command to its end, its lines becoming the progress."""
+    def _install_torch(self, pip: list[str], partial: Path, torch: list[str], downloads: Path) -> None:
+        """The CUDA build where there is an NVIDIA GPU, the CPU build elsewhere.
+
+        The registry's own build would bring gigabytes of CUDA on Linux and none on Windows.  A folder of wheels that pip is
+        configured with comes first; uv knows where PyTorch keeps the others.
+        """
+        if self._call(1, "torch", [*pip, "install", "--no-index", "--no-deps", *torch]):
+            return
+        self._need(1, "uv", [*pip, "install", "--cache-dir", str(downloads), "--progress-bar=off", "uv"])
+        uv = [str(python_in(partial)), "-m", "uv", "pip", "install", "--cache-dir", str(downloads / "uv")]
+        backend = "auto" if shutil.which("nvidia-smi") else "cpu"
+        self._need(1, "torch", [*uv, "--python", str(python_in(partial)), "--no-deps", "--torch-backend", backend, *torch])
+
+    def _need(self, step: int, note: str, command: list[str]) -> None:
+        """Run a command that must succeed."""
+        if self._call(step, note, command):
+            return
+        faults = [line for line in self._lines if line.startswith(("ERROR", "error"))] or self._lines or ["no word of why"]
+        raise EngineFailed(
+            f"Installing the engine failed ({note}): {faults[-1].removeprefix('ERROR: ')}.",
+            "Check the connection and the disk, then press Install engine again: finished downloads are kept.",
+        )
+
+    def _call(self, step: int, note: str, command: list[str]) -> bool:
+        """Run a command to its end, its lines becoming the progress; whether it succeeded."""
         if self._cancelled:
             raise Cancelled("The installation was stopped.")
         self.progress = State(step, 4, None, note)
@@ -210,21 +229,4 @@ class Installation:
                     self.progress = State(step, 4, None, f"{note}: {line.strip():.80}")
         if self._cancelled:
             raise Cancelled("The installation was stopped.")
-        if process.returncode:
-            faults = (
-                [line for line in self._lines if line.startswith("ERROR")]
-                or self._lines
-                or [f"exit status {process.returncode}"]
-            )
-            raise EngineFailed(
-                f"Installing the engine failed ({note}): {faults[-1].removeprefix('ERROR: ')}.",
-                "Check the connection and the disk, then press Install engine again: finished downloads are kept.",
-            )
-
-
-def torch_index() -> str | None:
-    """Where torch's right build for this computer lies; None where the registry's own is right."""
-    nvidia = shutil.which("nvidia-smi") is not None
-    if sys.platform == "darwin" or (nvidia and sys.platform != "win32"):
-        return None
-    return TORCH_CUDA if nvidia else TORCH_CPU
+        return process.returncode == 0

@@ -95,20 +95,24 @@ def test_no_usable_python_is_an_error(tmp_path, lock):
         Installation(tmp_path / "engine", lock, online=True, python=tmp_path / "nowhere").result()
 
 
-@pytest.mark.parametrize(
-    ("system", "nvidia", "index"),
-    [
-        ("linux", False, install.TORCH_CPU),
-        ("linux", True, None),
-        ("win32", False, install.TORCH_CPU),
-        ("win32", True, install.TORCH_CUDA),
-        ("darwin", False, None),
-    ],
-)
-def test_torch_comes_with_cuda_only_where_there_is_an_nvidia_card(monkeypatch, system, nvidia, index):
-    monkeypatch.setattr(sys, "platform", system)
+@pytest.mark.parametrize(("nvidia", "backend"), [(False, "cpu"), (True, "auto")])
+def test_torch_comes_with_cuda_only_where_there_is_an_nvidia_card(monkeypatch, tmp_path, nvidia, backend):
+    lock = tmp_path / "lock.txt"
+    lock.write_text("torch==2.13.0\n")
+    commands: list[list[str]] = []
+
+    def succeed_but_for_local_wheels(self: Installation, step: int, note: str, command: list[str]) -> bool:
+        commands.append(command)
+        return "--no-index" not in command
+
+    monkeypatch.setattr(Installation, "_call", succeed_but_for_local_wheels)
     monkeypatch.setattr(install.shutil, "which", lambda name: "/bin/nvidia-smi" if nvidia else None)
-    assert install.torch_index() == index
+    Installation(tmp_path / "engine", lock, online=True, python=PYTHON).result()
+    order = [
+        next(i for i, command in enumerate(commands) if option in command) for option in ("--no-index", "uv", "--torch-backend")
+    ]
+    assert order == sorted(order)
+    assert commands[order[-1]][-2:] == [backend, "torch==2.13.0"]
 
 
 def test_the_python_that_runs_the_tests_is_found_first():
