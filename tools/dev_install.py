@@ -58,17 +58,21 @@ def main(archive: str, modules: list[str]) -> None:
     check(len(clouds) == 1, f"splats_import made {len(clouds)} point clouds instead of one")
     check(len(clouds[0].data.points) == 100, f"the point cloud has {len(clouds[0].data.points)} points instead of 100")
 
-    for _ in range(2):
+    milliseconds = []
+    for _ in range(3):
         addon_utils.disable(PACKAGE, default_set=True)
         check(not hasattr(bpy.types, "VIVANT_OT_splats_import"), "disabling leaves operators behind")
-        start = time.perf_counter()
+        for name in [name for name in sys.modules if name.startswith(PACKAGE)]:
+            del sys.modules[name]  # so that enabling has to import everything, as it does when Blender starts
+        start = time.process_time()
         addon_utils.enable(PACKAGE, default_set=True)
-        milliseconds = (time.perf_counter() - start) * 1000
+        milliseconds.append((time.process_time() - start) * 1000)
         check(addon_utils.check(PACKAGE) == (True, True), "does not enable again")
+    check(modules != [] or min(milliseconds) < 100, f"enabling takes {min(milliseconds):.0f} ms of processor time")
     index = next(i for i, repo in enumerate(bpy.context.preferences.extensions.repos) if repo.module == "user_default")
     bpy.ops.extensions.package_uninstall(repo_index=index, pkg_id="vivant")
     check(addon_utils.check(PACKAGE) == (False, False), "does not uninstall")
-    print(f"installed in Blender {bpy.app.version_string}, enabled in {milliseconds:.0f} ms, imported, removed")
+    print(f"installed in Blender {bpy.app.version_string}, enabled in {min(milliseconds):.0f} ms, imported, removed")
 
 
 if __name__ == "__main__":
