@@ -23,3 +23,15 @@ def scene():
     scene.render.resolution_x, scene.render.resolution_y = 192, 128
     bpy.context.view_layer.update()
     return scene
+
+
+@pytest.fixture
+def operators():
+    """Vivant's motion operators, registered for one test."""
+    from vivant.operators import inbetween
+
+    for cls in inbetween.CLASSES:
+        bpy.utils.register_class(cls)
+    yield
+    for cls in inbetween.CLASSES:
+        bpy.utils.unregister_class(cls)
