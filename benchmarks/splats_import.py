@@ -20,7 +20,7 @@ from vivant import api
 from vivant.scene import pointclouds
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tools"))
-import samples  # noqa: E402
+import samples
 
 
 def ours(path: pathlib.Path) -> tuple[float, float]:
