@@ -122,12 +122,10 @@ def jobs_for(name: str, suites: list[str], paths: list[str]) -> list[Job]:
     """The processes that run these suites (or, of them, the given files) in an environment."""
     found = []
     for suite in suites:
-        if suite == "unit":
-            files = ["tests/unit"]
-        else:
-            files = sorted(f"tests/{suite}/{path.name}" for path in (ROOT / "tests" / suite).glob("test_*.py"))
-        if paths:
-            files = [path for path in paths if f"{path}/".startswith(f"tests/{suite}/")]
+        folder = f"tests/{suite}"
+        files = [path for path in paths or [folder] if f"{path}/".startswith(f"{folder}/")]
+        if folder in files and suite != "unit":
+            files = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / folder).glob("test_*.py"))
         found += [Job(name, suite, file) for file in files]
     return found
 

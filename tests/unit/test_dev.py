@@ -179,3 +179,11 @@ def test_a_blender_that_cannot_be_had_is_said_and_fails_on_a_build_server(
 def test_no_test_at_all_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     assert dev_tests.report([], ["everything: nothing is here"]) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "0 passed, 1 failed, 0 skipped"
+
+
+def test_every_file_of_blender_tests_has_a_process_of_its_own() -> None:
+    jobs = dev_tests.jobs_for("blender-5.2", ["unit", "blender"], [])
+    files = {f"tests/blender/{path.name}" for path in (ROOT / "tests" / "blender").glob("test_*.py")}
+    assert {job.path for job in jobs} == {"tests/unit"} | files
+    chosen = dev_tests.jobs_for("blender-5.2", ["unit", "blender"], ["tests/blender", "tests/unit/test_dev.py"])
+    assert {job.path for job in chosen} == {"tests/unit/test_dev.py"} | files
