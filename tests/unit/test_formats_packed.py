@@ -127,6 +127,23 @@ def test_spz_holds_a_cloud_within_its_steps(tmp_path, count, degree):
         assert degrees_apart(again.quats, cloud.quats).max() < 0.25
 
 
+@pytest.mark.parametrize("size", [0, 1, 1 << 20, (1 << 20) + 1, 3_500_000])
+def test_gzip_in_blocks_is_what_everybody_unpacks(size):
+    data = np.random.default_rng(size).integers(0, 9, size, np.uint8).tobytes()
+    assert gzip.decompress(compression.gzipped(data)) == data
+
+
+def test_compressed_ply_keeps_neighbours_together_in_spite_of_an_outlier(tmp_path):
+    cloud = random_cloud(5000)
+    means = cloud.means.copy()
+    means[7] = 1e4
+    cloud = cloud.replace(means=means)
+    write_splats(cloud, tmp_path / "a.compressed.ply")
+    again = read_splats(tmp_path / "a.compressed.ply")
+    nearest = np.sqrt(np.square(again.means[:, None] - cloud.means[None, ::10]).sum(axis=2).min(axis=0))
+    assert np.median(nearest) < 1e-3
+
+
 def test_spz_gives_up_precision_for_reach_and_says_where_it_ends(tmp_path):
     cloud = random_cloud(20)
     write_splats(cloud.replace(means=cloud.means * 5000), tmp_path / "far.spz")

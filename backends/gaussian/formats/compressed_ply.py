@@ -8,6 +8,7 @@ Source: playcanvas/splat-transform, decompress-ply.ts and compressed-chunk.ts.
 
 import itertools
 from collections import Counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,16 +188,24 @@ def _quantise(values: Floats) -> tuple[Floats, tuple[Floats, Floats]]:
 
 
 def _morton_order(means: Floats) -> NDArray[np.int64]:
-    """Indices that walk through space along a Z curve of 1024 cells a side."""
+    """Indices that walk through space along a Z curve, two million cells a side: a far outlier does no harm."""
     if not len(means):
         return np.empty(0, np.int64)
     low, size = means.min(axis=0), np.maximum(np.ptp(means, axis=0), 1e-30)
-    cells = np.minimum((means - low) / size * 1024, 1023).astype(np.uint32)
-    for shift, mask in ((16, 0x030000FF), (8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249)):
-        cells = (cells | cells << shift) & mask
-    code = cells[:, 0] << 2 | cells[:, 1] << 1 | cells[:, 2]
+    cells: Any = np.minimum((means - low).astype(np.float64) / size * 2**21, 2**21 - 1).astype(np.uint64)
+    for shift, mask in _SPREAD:
+        cells = (cells | cells << np.uint64(shift)) & np.uint64(mask)
+    code = cells[:, 0] << np.uint64(2) | cells[:, 1] << np.uint64(1) | cells[:, 2]
     return np.argsort(code, kind="stable")
 
 
+# steps that put two zero bits after each of 21 bits
+_SPREAD = [
+    (32, 0x001F00000000FFFF),
+    (16, 0x001F0000FF0000FF),
+    (8, 0x100F00F00F00F00F),
+    (4, 0x10C30C30C30C30C3),
+    (2, 0x1249249249249249),
+]
 _SH_LEVELS = ((np.arange(256) + 0.5) / 256 * 8 - 4).astype(np.float32)
 _SH_LEVELS[[0, 255]] = -4, 4

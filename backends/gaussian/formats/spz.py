@@ -6,7 +6,6 @@ and records of extensions.  Frame RUB unless an extension names another.
 Source: nianticlabs/spz, load-spz.cc, splat-utils.h and splat-types.h.
 """
 
-import gzip
 import itertools
 import struct
 from collections import Counter
@@ -117,7 +116,7 @@ def encode(cloud: SplatCloud) -> list[bytes]:
         _pack_rotations(cloud.quats).tobytes(),
         _byte(levels),
     ]
-    return [gzip.compress(b"".join(body), 6, mtime=0)]
+    return [compression.gzipped(b"".join(body))]
 
 
 def _odd_sign(axes: str) -> int:
