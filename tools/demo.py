@@ -71,20 +71,20 @@ def dark_world() -> bpy.types.World:
     return world
 
 
-def aim(camera: bpy.types.Object, target: Vector, height: float, direction: tuple[float, float, float]) -> None:
-    """Let a camera look at a target from a direction, so far away that so much height fits into a 16:10 picture."""
+def aim(scene: bpy.types.Scene, target: Vector, size: tuple[float, float], direction: tuple[float, float, float]) -> None:
+    """Let the scene's camera look at a target from a direction, so far away that a width and a height fit into the picture."""
     away = Vector(direction).normalized()
-    distance = height * camera.data.lens / (camera.data.sensor_width * 10 / 16)
-    camera.location = target + away * distance
+    camera, aspect = scene.camera, scene.render.resolution_x / scene.render.resolution_y
+    width = max(size[0], size[1] * aspect)
+    camera.location = target + away * width * camera.data.lens / camera.data.sensor_width
     camera.rotation_euler = (-away).to_track_quat("-Z", "Y").to_euler()
 
 
-def add_camera(scene: bpy.types.Scene, lens: float) -> bpy.types.Object:
+def add_camera(scene: bpy.types.Scene, lens: float) -> None:
     camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
     camera.data.lens = lens
     scene.collection.objects.link(camera)
     scene.camera = camera
-    return camera
 
 
 def bounds(splats: bpy.types.Object) -> tuple[Vector, Vector]:
@@ -105,17 +105,18 @@ def splat_scene(folder: pathlib.Path) -> bpy.types.Scene:
     path = real if real.is_file() else samples.write_moving(folder)
     with step(f"import {path.name}"):
         moving = api.import_splats(path, start_frame=1, frames=CLIP_FRAMES)
-    camera = add_camera(scene, 50)
+    add_camera(scene, 50)
+    scene.render.resolution_x, scene.render.resolution_y = 1280, 800
     still = DATA / "splats" / "biker.spz"
     if still.is_file():
         with step(f"import {still.name}"):
             rider = api.import_splats(still)
         centre, size = bounds(rider)
         moving.location = centre + Vector((0.9, -2.6, 0.5))
-        aim(camera, centre + Vector((-0.35, 0, 0)), size.z * 1.15, (-0.35, 1.0, 0.1))
+        aim(scene, centre + Vector((-0.35, 0, 0)), (0, size.z * 1.15), (-0.35, 1.0, 0.1))
     else:
         centre, size = bounds(moving)
-        aim(camera, centre, max(size) * 1.2, (0.6, -1.0, 0.35))
+        aim(scene, centre, (size.x * 1.3, size.z * 1.5), (0.6, -1.0, 0.35))
     bpy.context.view_layer.update()
     for obj in scene.objects:
         print(f"    {obj.name}: {len(obj.data.points):,} splats") if obj.type == "POINTCLOUD" else None
@@ -126,7 +127,7 @@ def splat_scene(folder: pathlib.Path) -> bpy.types.Scene:
 
 def splat_pictures(scene: bpy.types.Scene, folder: pathlib.Path) -> None:
     """Stills at three times from both engines, and a GIF of the whole clip, by EEVEE, which is quicker here."""
-    times = [1 + round(share * (CLIP_FRAMES - 1)) for share in (0.1, 0.5, 0.9)]
+    times = [1 + round(share * (CLIP_FRAMES - 1)) for share in (0.36, 0.54, 0.72)]
     for engine, width, height in (("CYCLES", 480, 300), (compat.EEVEE, 320, 200)):
         scene.render.engine = engine
         scene.render.resolution_x, scene.render.resolution_y = width, height
@@ -171,13 +172,14 @@ def rig_scene() -> tuple[bpy.types.Scene, bpy.types.Object]:
     sun = bpy.data.objects.new("Sun", bpy.data.lights.new("Sun", "SUN"))
     sun.data.energy, sun.rotation_euler = 3, (0.8, 0.2, 0.5)
     scene.collection.objects.link(sun)
-    camera = add_camera(scene, 60)
-    aim(camera, Vector((0, 0, rig.dimensions.z * 0.45)), max(rig.dimensions) * 0.75, (1, -0.45, 0.12))
+    scene.render.resolution_x, scene.render.resolution_y = 168, 132
+    add_camera(scene, 60)
+    length, height = rig.dimensions.y, rig.dimensions.z
+    aim(scene, Vector((0, 0, height * 0.47)), (length * 1.15, height * 1.3), (1, -0.45, 0.12))
     scene.render.engine = "CYCLES"
     scene.cycles.samples, scene.cycles.use_denoising = 8, False
     scene.view_settings.view_transform = "Standard"
     scene.render.image_settings.file_format = "PNG"
-    scene.render.resolution_x, scene.render.resolution_y = 168, 132
     return scene, rig
 
 
@@ -227,6 +229,7 @@ def main() -> None:
     bpy.context.window.scene = splats
     blend = folder / "vivant_demo.blend"
     with step(blend.name), quiet():
+        bpy.context.preferences.filepaths.save_version = 0  # no .blend1 beside it
         bpy.ops.wm.save_as_mainfile(filepath=str(blend), compress=True)
     print(f"{time.perf_counter() - start:.0f} s.  Results in {folder}:")
     for path in sorted(folder.iterdir()):
