@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Actions: the curves of a slot, and their keys as arrays.
 
-Keys are read and written whole, in bulk, as `Keys`: one array a property of Blender's keyframes, in
-order of time.  The same calls serve Blender 4.5 to 5.2: slots and channelbags, never `Action.fcurves`.
+Keys are read and written whole, in bulk, as one record array of type `KEY` in order of time.  The same
+calls serve Blender 4.5 to 5.2: slots and channelbags, never `Action.fcurves`.
 """
 
 from __future__ import annotations
@@ -16,28 +16,32 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..backends.common.errors import VivantError
 
-Keys = dict[str, NDArray]
+Keys = NDArray[np.void]
 Gap = tuple[float, float]
 
-PROPERTIES: dict[str, tuple[type, int]] = {
-    "co": (np.float32, 2),
-    "handle_left": (np.float32, 2),
-    "handle_right": (np.float32, 2),
-    "handle_left_type": (np.int32, 1),
-    "handle_right_type": (np.int32, 1),
-    "interpolation": (np.int32, 1),
-    "easing": (np.int32, 1),
-    "back": (np.float32, 1),
-    "amplitude": (np.float32, 1),
-    "period": (np.float32, 1),
-    "type": (np.int32, 1),
-    "select_control_point": (np.bool_, 1),
-    "select_left_handle": (np.bool_, 1),
-    "select_right_handle": (np.bool_, 1),
-}
-HANDLES = ("handle_left", "handle_right")
-HANDLE_TYPES = ("handle_left_type", "handle_right_type")
-# What `Keyframe.interpolation`, `.handle_*_type` and `.type` are as numbers.
+# Every property of Blender's keyframes, by Blender's name; points are (frame, value).
+KEY = np.dtype(
+    [
+        ("co", np.float32, 2),
+        ("handle_left", np.float32, 2),
+        ("handle_right", np.float32, 2),
+        ("handle_left_type", np.int32),
+        ("handle_right_type", np.int32),
+        ("interpolation", np.int32),
+        ("easing", np.int32),
+        ("back", np.float32),
+        ("amplitude", np.float32),
+        ("period", np.float32),
+        ("type", np.int32),
+        ("select_control_point", np.bool_),
+        ("select_left_handle", np.bool_),
+        ("select_right_handle", np.bool_),
+    ]
+)
+HANDLES = ["handle_left", "handle_right"]
+# What a gap may change on the keys around it.
+SHAPE = ["handle_left_type", "handle_right_type", "interpolation"]
+# `interpolation`, `handle_*_type` and `type` as numbers.
 CONSTANT, LINEAR, BEZIER = 0, 1, 2
 FREE = 0
 GENERATED = 5
@@ -86,14 +90,14 @@ def add_curve_like(action: bpy.types.Action, slot: bpy.types.ActionSlot, model: 
     return curve
 
 
-def read_keys(curve: bpy.types.FCurve) -> Keys:
-    """All keys of a curve: `co` and handles (K, 2) as (frame, value), everything else (K,)."""
+def read_keys(curve: bpy.types.FCurve, names: Sequence[str] = KEY.names) -> Keys:
+    """All keys of a curve (K,), or some of their properties."""
     points = curve.keyframe_points
-    keys = {}
-    for name, (kind, width) in PROPERTIES.items():
-        flat = np.empty(len(points) * width, kind)
-        points.foreach_get(name, flat)
-        keys[name] = flat.reshape(-1, width) if width > 1 else flat
+    keys = np.empty(len(points), KEY[list(names)])
+    for name in names:
+        column = np.empty(keys[name].shape, keys[name].dtype)
+        points.foreach_get(name, column.reshape(-1))
+        keys[name] = column
     return keys
 
 
@@ -101,20 +105,14 @@ def write_keys(curve: bpy.types.FCurve, keys: Keys) -> None:
     """Replace all keys of a curve; Blender then recomputes the automatic handles."""
     points = curve.keyframe_points
     points.clear()
-    points.add(len(keys["co"]))
-    for name, values in keys.items():
-        points.foreach_set(name, values.ravel())
+    points.add(len(keys))
+    _write(curve, keys, KEY.names)
     curve.update()
 
 
-def select(keys: Keys, index: ArrayLike) -> Keys:
-    """The keys that a mask or an index array picks."""
-    return {name: values[index] for name, values in keys.items()}
-
-
-def same(a: Keys, b: Keys) -> bool:
-    """Whether two sets of keys are equal to the last bit."""
-    return all(np.array_equal(a[name].view(np.uint8), b[name].view(np.uint8)) for name in PROPERTIES)
+def _write(curve: bpy.types.FCurve, keys: Keys, names: Sequence[str]) -> None:
+    for name in names:
+        curve.keyframe_points.foreach_set(name, keys[name].ravel())
 
 
 def inside(times: NDArray, gaps: Sequence[Gap]) -> NDArray[np.bool_]:
@@ -140,85 +138,79 @@ def fill_gaps(
     keys at its ends get free handles where they are; and so does every other key whose handle Blender
     moves all the same (a curve smoothed by continuous acceleration is solved over whole runs of keys).
     """
-    keys = read_keys(curve)
-    keys = select(keys, ~inside(keys["co"][:, 0], gaps))
-    before = {name: keys[name].copy() for name in (*HANDLE_TYPES, "interpolation")}
-    times = keys["co"][:, 0]
-    starts, ends = (np.isin(times, bounds) for bounds in zip(*gaps, strict=True))
-    straight = curve.extrapolation == "LINEAR"
-    if straight:
-        _hold_straight_ends(keys, starts[0], ends[-1])
-    keys["interpolation"][starts & ~(straight & (times == times[0]))] = LINEAR
+    users = read_keys(curve)
+    users = users[~inside(users["co"][:, 0], gaps)]
+    times = users["co"][:, 0]
+    starts, ends = (np.searchsorted(times, np.float32(bounds)) for bounds in zip(*gaps, strict=True))
+    frames = np.asarray(frames, np.float64)
+    new = np.zeros(len(frames), KEY)
+    new["co"] = np.column_stack([frames, values])
+    new["type"] = GENERATED
+    new["interpolation"] = BEZIER
+    new["interpolation"][np.searchsorted(frames, times[ends]) - 1] = LINEAR
+    new["interpolation"][np.searchsorted(frames, holds)] = CONSTANT
 
-    fresh = {name: np.zeros((len(frames), *old.shape[1:]), old.dtype) for name, old in keys.items()}
-    fresh["co"][:] = np.column_stack([frames, values])
-    fresh["type"][:] = GENERATED
-    gap = np.searchsorted(times[starts], frames) - 1
-    final = np.append(np.diff(gap) > 0, True)
-    fresh["interpolation"][:] = np.where(final, LINEAR, BEZIER)
-    fresh["interpolation"][np.isin(frames, holds)] = CONSTANT
+    places = np.searchsorted(times, frames)
+    keys = np.insert(users, places, new)
+    kept = np.insert(np.ones(len(users), bool), places, False)
+    user = np.flatnonzero(kept)
+    keys["interpolation"][user[starts]] = LINEAR
+    if curve.extrapolation == "LINEAR":
+        _hold_straight_ends(keys, users, starts[0] == 0, ends[-1] == len(users) - 1)
+    _point_handles(keys, np.flatnonzero(~kept))
 
-    order = np.argsort(np.concatenate([times, fresh["co"][:, 0]]), kind="stable")
-    merged = {name: np.concatenate([keys[name], fresh[name]])[order] for name in PROPERTIES}
-    kept = order < len(times)
-    _smooth(merged, np.flatnonzero(~kept))
-    bezier = merged["interpolation"] == BEZIER
+    bezier = keys["interpolation"] == BEZIER
     shaping = kept & (bezier | np.concatenate([bezier[:1], bezier[:-1]]))
-    loose = np.concatenate([starts | ends, np.zeros(len(frames), bool)])[order] & shaping
+    loose = np.zeros(len(keys), bool)
+    loose[user[[*starts, *ends]]] = True
+    loose &= shaping
     while True:
-        for name in HANDLE_TYPES:
-            merged[name][loose] = FREE
-        write_keys(curve, merged)
-        now = read_keys(curve)
-        moved = np.any([(now[name] != merged[name]).any(axis=1) for name in HANDLES], axis=0) & shaping & ~loose
+        keys["handle_left_type"][loose] = keys["handle_right_type"][loose] = FREE
+        write_keys(curve, keys)
+        moved = (read_keys(curve, HANDLES) != keys[HANDLES]) & shaping & ~loose
         if not moved.any():
             break
         loose |= moved
     # Handles that shape nothing (of linear or stepped keys) were recomputed too: they get their bits back.
-    for name in HANDLES:
-        curve.keyframe_points.foreach_set(name, merged[name].ravel())
-
-    changed = np.any([before[name] != merged[name][kept] for name in before], axis=0)
-    columns = [times[changed].tolist(), *(before[name][changed].tolist() for name in before)]
-    return list(zip(*columns, strict=True))
+    _write(curve, keys, HANDLES)
+    changed = np.flatnonzero(keys[kept][SHAPE] != users[SHAPE])
+    return [(float(times[index]), *users[SHAPE][index].tolist()) for index in changed]
 
 
-def _smooth(keys: Keys, index: NDArray[np.intp]) -> None:
+def _point_handles(keys: Keys, index: NDArray[np.intp]) -> None:
     """Point the handles of some keys along the chord between their neighbours (at the last of a run, along the one before).
 
     They are free: automatic ones swing wildly between uneven keys when a curve is smoothed by continuous acceleration.
     """
-    before, here, after = (keys["co"][index + step].astype(np.float64) for step in (-1, 0, 1))
-    straight = keys["interpolation"][index] != BEZIER
-    run = np.where(straight[:, None], here, after) - before
-    for name, neighbour in zip(HANDLES, (before, after), strict=True):
-        third = (neighbour[:, :1] - here[:, :1]) / 3
-        keys[name][index] = here + third * run / run[:, :1]
+    times, values = keys["co"].astype(np.float64).T
+    here, until = times[index], np.where(keys["interpolation"][index] == BEZIER, index + 1, index)
+    slope = (values[until] - values[index - 1]) / (times[until] - times[index - 1])
+    for name, neighbour in zip(HANDLES, (index - 1, index + 1), strict=True):
+        reach = (times[neighbour] - here) / 3
+        keys[name][index] = np.column_stack([here + reach, values[index] + slope * reach])
 
 
-def _hold_straight_ends(keys: Keys, first: bool, last: bool) -> None:
-    """Let a straight extrapolation go on as it does, whatever key will follow the first or precede the last one.
+def _hold_straight_ends(keys: Keys, users: Keys, first: bool, last: bool) -> None:
+    """Let a straight extrapolation go on as it did, whatever key now follows the first or precedes the last one.
 
     Linear keys extrapolate towards their neighbour, stepped ones not at all, all others along the outer handle.
     """
     for touched, end, neighbour, outer in ((first, 0, 1, "handle_left"), (last, -1, -2, "handle_right")):
-        kind = keys["interpolation"][end]
-        if not touched or kind == BEZIER:
+        kind = users["interpolation"][end]
+        if not touched:
             continue
         if kind in (CONSTANT, LINEAR):
-            run = keys["co"][end] - keys["co"][neighbour]
-            keys[outer][end] = keys["co"][end] + run / abs(run[0]) * (1, kind == LINEAR)
+            run = users["co"][end] - users["co"][neighbour]
+            keys[outer][end] = users["co"][end] + run / abs(run[0]) * (1, kind == LINEAR)
         keys["interpolation"][end] = BEZIER
 
 
 def empty_gaps(curve: bpy.types.FCurve, gaps: Sequence[Gap], before: Sequence[Sequence[float]]) -> None:
     """Undo `fill_gaps`: remove the GENERATED keys inside the gaps and give the other keys back what they had."""
     keys = read_keys(curve)
-    keys = select(keys, ~(inside(keys["co"][:, 0], gaps) & (keys["type"] == GENERATED)))
-    wanted = {name: keys[name].copy() for name in HANDLES}
+    keys = keys[~(inside(keys["co"][:, 0], gaps) & (keys["type"] == GENERATED))]
     for frame, *kinds in before:
-        for name, kind in zip((*HANDLE_TYPES, "interpolation"), kinds, strict=True):
+        for name, kind in zip(SHAPE, kinds, strict=True):
             keys[name][keys["co"][:, 0] == np.float32(frame)] = kind
     write_keys(curve, keys)
-    for name, values in wanted.items():
-        curve.keyframe_points.foreach_set(name, values.ravel())
+    _write(curve, keys, HANDLES)

@@ -156,7 +156,7 @@ def _tracks(
     nothing: VivantError,
 ) -> list[Track]:
     """What is to be filled, with everything that the solver needs to know; raises `nothing` when there is nothing."""
-    keys = {curve: actions.read_keys(curve) for group in groups for curve in group.curves}
+    keys = {curve: actions.read_keys(curve, ["co", "interpolation", "type"]) for group in groups for curve in group.curves}
     gaps = {}
     for curve, has in keys.items():
         times = has["co"][:, 0]
@@ -201,7 +201,7 @@ def _track(
     bone: str, mode: str, curves: tuple[bpy.types.FCurve, ...], keys: list[actions.Keys], gaps: tuple[actions.Gap, ...]
 ) -> Track:
     """The frames around and inside some gaps, with the values of the known ones."""
-    keys = [actions.select(has, ~actions.inside(has["co"][:, 0], gaps)) for has in keys]
+    keys = [has[~actions.inside(has["co"][:, 0], gaps)] for has in keys]
     ends = []
     for start, end in gaps:
         lowest, highest = math.floor(start + WHOLE) + 1, math.ceil(end - WHOLE) - 1

@@ -75,7 +75,7 @@ def accept(armature: bpy.types.Object) -> bpy.types.Action:
         target = targets.get(channel)
         if target is None:
             target = actions.add_curve_like(original, target_slot, curve)
-        elif actions.same(keys, actions.read_keys(target)):
+        elif keys.tobytes() == actions.read_keys(target).tobytes():
             continue
         actions.write_keys(target, keys)
     set_fills(original, slot, fills_of(take, slot))

@@ -85,8 +85,9 @@ def curves(rig, prefix=""):
 def bits(rig):
     """Everything about all keys of the object's slot, as bytes, by channel."""
     return {
-        (curve.data_path, curve.array_index): {name: values.tobytes() for name, values in actions.read_keys(curve).items()}
+        (curve.data_path, curve.array_index): {name: keys[name].tobytes() for name in keys.dtype.names}
         for curve in curves(rig)
+        for keys in [actions.read_keys(curve)]
     }
 
 

@@ -53,7 +53,7 @@ def test_keys_and_motion_outside_the_gap_stay_to_the_last_bit(scene, mode, handl
         fresh = keys["type"] == actions.GENERATED
         assert keys["co"][fresh, 0].tolist() == list(range(11, 20))
         old = before[curve.data_path, curve.array_index]
-        for name in set(actions.PROPERTIES) - {"handle_left_type", "handle_right_type", "interpolation"}:
+        for name in set(actions.KEY.names) - {"handle_left_type", "handle_right_type", "interpolation"}:
             assert keys[name][~fresh].tobytes() == old[name], name
         # Stays so when Blender recomputes all handles, as it does whenever the user edits the curve.
         curve.update()

@@ -117,12 +117,12 @@ def test_seven_hundred_bones_are_filled_within_seconds(human):
     for frame in (1, 47):
         key_pose(human, bones, frame, rng)
     bpy.context.scene.frame_set(20)
-    begun = time.perf_counter()
+    begun = time.process_time()
     report = inbetween_object(human)
-    took = time.perf_counter() - begun
-    begun = time.perf_counter()
+    took = time.process_time() - begun
+    begun = time.process_time()
     takes.accept(human)
-    print(f"{report.keys} keys on {len(report.bones)} bones in {took:.2f} s, accepted in {time.perf_counter() - begun:.2f} s")
+    print(f"{report.keys} keys on {len(report.bones)} bones took {took:.2f} s of processor time, accepting {time.process_time() - begun:.2f} s")
     assert len(report.bones) > 600 and report.keys > 150_000
     assert took < 10
 
@@ -134,7 +134,7 @@ def cut(rig, first, last):
         keys = actions.read_keys(curve)
         inner = actions.inside(keys["co"][:, 0], [(first, last)])
         truth[curve.data_path, curve.array_index] = keys["co"][inner]
-        actions.write_keys(curve, actions.select(keys, ~inner))
+        actions.write_keys(curve, keys[~inner])
     return truth
 
 

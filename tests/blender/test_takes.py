@@ -60,7 +60,7 @@ def test_accept_merges_into_the_user_s_action_what_the_take_showed(rig, operator
     assert np.array_equal(posing.motion(rig, posing.outside(10, 20)), still)
     for curve in posing.curves(rig):
         keys = actions.read_keys(curve)
-        users = actions.select(keys, keys["type"] != actions.GENERATED)
+        users = keys[keys["type"] != actions.GENERATED]
         for name in ("co", "handle_left", "handle_right", "type"):
             assert users[name].tobytes() == before[curve.data_path, curve.array_index][name]
 
