@@ -10,7 +10,17 @@ from .operators import engine, inbetween, splats_io, splats_render
 from .panels import menus, sidebar
 from .scene import drawing
 
-MODULES: tuple[ModuleType, ...] = (preferences, properties, engine, splats_io, splats_render, inbetween, menus, sidebar, drawing)
+MODULES: tuple[ModuleType, ...] = (
+    preferences,
+    properties,
+    engine,
+    splats_io,
+    splats_render,
+    inbetween,
+    menus,
+    sidebar,
+    drawing,
+)
 
 
 def register() -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import numpy as np
 import pytest
+
 from vivant.backends.common.errors import VivantError
 from vivant.backends.gaussian import axes, sh
 from vivant.backends.gaussian.cloud import SplatCloud

@@ -37,7 +37,7 @@ def run(
     """Result: array 'picture' (H, W, 4) float32, premultiplied display RGB and alpha, rows from the top."""
     views = []
     for index, (pose, antialiased) in enumerate(zip(parameters["camera_to_world"], parameters["antialiased"], strict=True)):
-        columns = {name: arrays[f"{name}_{index}"] for name in COLUMNS}
+        columns: dict[str, Any] = {name: arrays[f"{name}_{index}"] for name in COLUMNS}
         camera = Camera(
             np.array(parameters["intrinsics"]),
             np.array(pose),
