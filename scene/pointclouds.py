@@ -12,7 +12,6 @@ from mathutils import Matrix
 from numpy.typing import NDArray
 
 from ..backends.common.errors import VivantError
-from ..backends.common.threads import in_blocks
 from ..backends.gaussian import axes
 from ..backends.gaussian.cloud import Source, SplatCloud
 from ..backends.gaussian.motion import FAMILIES
@@ -82,15 +81,8 @@ def write(cloud: SplatCloud, name: str) -> bpy.types.PointCloud:
 
 
 def _write_higher(points: bpy.types.PointCloud, sh: Floats) -> None:
-    """Coefficients 1 and up, one attribute each, transposed in blocks that fit the cache."""
-    count, coefficients = sh.shape[:2]
-    higher = np.empty((coefficients - 1, count, 3), np.float32)
-
-    def transpose(rows: slice) -> None:
-        higher[:, rows] = sh[rows, 1:].transpose(1, 0, 2)
-
-    in_blocks(transpose, count, 2048)
-    for index, values in enumerate(higher):
+    """Coefficients 1 and up, one attribute each; those of a cloud from a file lie ready, coefficient by coefficient."""
+    for index, values in enumerate(sh.transpose(1, 0, 2)[1:]):
         write_attribute(points, f"{HIGHER}{index}", values, "FLOAT_VECTOR")
 
 

@@ -44,7 +44,8 @@ class SplatCloud:
 
     means (N, 3) metres; quats (N, 4) wxyz, unit, local axes to the capture's; scales (N, 3) standard
     deviations; opacities (N,) 0 to 1; sh (N, K, 3) with K = 1, 4, 9, 16 or 25 in the basis of
-    `sh.basis`; family says how the cloud moves (None: it does not); extras holds float columns (N,)
+    `sh.basis`, in any order in memory (readers lay it out coefficient by coefficient, as Blender's
+    attributes are); family says how the cloud moves (None: it does not); extras holds float columns (N,)
     that no reader understood, kept by name and written back.
     Raises VivantError when the arrays do not belong together.
     """
@@ -59,8 +60,9 @@ class SplatCloud:
     source: Source = field(default_factory=Source)
 
     def __post_init__(self) -> None:
-        for name in ("means", "quats", "scales", "opacities", "sh"):
+        for name in ("means", "quats", "scales", "opacities"):
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), np.float32))
+        object.__setattr__(self, "sh", np.asarray(self.sh, np.float32))
         count = len(self.means)
         shapes = {
             "means": (count, 3),

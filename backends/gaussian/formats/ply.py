@@ -23,7 +23,7 @@ from ..cloud import Floats, Source, SplatCloud
 from ..motion.stg import Stg
 from . import ply_dialects, ply_header
 from .ply_header import Bytes
-from .repair import LARGEST_LOGIT, SMALLEST_SCALE, Draft
+from .repair import LARGEST_LOGIT, LARGEST_SCALE, SMALLEST_SCALE, Draft
 
 NAME = "PLY"
 AXES = "RDF"
@@ -192,7 +192,8 @@ def _apply_filter(draft: Draft, table: ply_header.Rows) -> None:
 
     def block(rows: slice) -> None:
         with np.errstate(all="ignore"):
-            radius = np.nan_to_num(np.asarray(table(rows)["filter_3D"], np.float32), nan=0, posinf=0, neginf=0)
+            radius = np.asarray(table(rows)["filter_3D"], np.float64)
+            radius = np.where(np.abs(radius) <= LARGEST_SCALE, radius, 0)
             scales = draft.scales[rows].astype(np.float64)
             filtered = np.hypot(scales, radius[:, None])
             draft.opacities[rows] *= np.prod(scales / filtered, axis=1)

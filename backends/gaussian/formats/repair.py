@@ -42,7 +42,7 @@ class Draft:
             return np.empty((count, *shape), np.float32)
 
         self.means, self.quats, self.scales, self.opacities = empty(3), empty(4), empty(3), empty()
-        self.sh = empty(coefficients, 3)
+        self.sh = np.empty((coefficients, count, 3), np.float32).transpose(1, 0, 2)
         self.moving = moving
         if moving:
             self.velocity, self.spin, self.center, self.width = empty(3, 3), empty(4), empty(), empty()
