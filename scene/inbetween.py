@@ -220,6 +220,8 @@ def _track(
     values = np.zeros((len(frames), len(curves)))
     for column, curve, has in zip(values.T, curves, keys, strict=True):
         column[known] = _sample(curve, has, frames[known])
+    if not np.all(np.isfinite(values)):
+        raise VivantError(f"A key of '{bone}' at the gap is not a finite number.", "Key that pose anew.")
     runs = tuple((start - origin, end - origin) for _, _, start, end in ends if end - start > 1)
     return Track(bone, mode, curves, gaps, frames, known, values, missing, runs)
 

@@ -65,7 +65,7 @@ def keyed_groups(
     Raises VivantError for a name that is no bone.
     """
     pose = pose_of(armature)
-    names = [bone.name for bone in pose.bones] if bones is None else list(bones)
+    names = [bone.name for bone in pose.bones] if bones is None else list(dict.fromkeys(bones))
     unknown = [name for name in names if name not in pose.bones]
     if unknown:
         raise VivantError(f"'{armature.name}' has no bone '{unknown[0]}'.", "Give names of its pose bones.")

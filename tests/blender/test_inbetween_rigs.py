@@ -122,7 +122,8 @@ def test_seven_hundred_bones_are_filled_within_seconds(human):
     took = time.process_time() - begun
     begun = time.process_time()
     takes.accept(human)
-    print(f"{report.keys} keys on {len(report.bones)} bones took {took:.2f} s of processor time, accepting {time.process_time() - begun:.2f} s")
+    accepted = time.process_time() - begun
+    print(f"{report.keys} keys on {len(report.bones)} bones: {took:.2f} s of processor time, accepted in {accepted:.2f} s")
     assert len(report.bones) > 600 and report.keys > 150_000
     assert took < 10
 
