@@ -88,9 +88,9 @@ def import_splats(path: str | os.PathLike[str], start_frame: float = 1.0, frames
     """
     import bpy
 
-    from .operators.splats_io import link
+    from .scene import pointclouds
 
-    return link(bpy.context, read_splats(path), start_frame, frames)
+    return pointclouds.add(bpy.context, read_splats(path), start_frame, frames)
 
 
 def cloud_of(object: bpy.types.Object) -> SplatCloud:

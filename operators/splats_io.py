@@ -96,20 +96,11 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
         for chosen in context.selected_objects:
             chosen.select_set(False)
         for cloud in clouds:
-            made = link(context, cloud, self.start_frame, self.frames)
+            made = pointclouds.add(context, cloud, self.start_frame, self.frames)
             self.report({"INFO"}, describe(made, cloud))
             for warning in warnings_of(cloud):
                 self.report({"WARNING"}, warning)
         return {"FINISHED"}
-
-
-def link(context: bpy.types.Context, cloud: SplatCloud, start_frame: float, frames: float) -> bpy.types.Object:
-    """Put a cloud into the active collection as a new, selected, active object."""
-    made = pointclouds.to_object(cloud, pathlib.Path(cloud.source.path).name.split(".")[0] or "Splats", start_frame, frames)
-    context.collection.objects.link(made)
-    made.select_set(True)
-    context.view_layer.objects.active = made
-    return made
 
 
 def describe(made: bpy.types.Object, cloud: SplatCloud) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -160,6 +161,16 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
     compat.set_modifier_input(drawer, "Antialiased", cloud.source.antialiased)
     if hasattr(made.data, "type"):  # Blender 5.3 draws splats itself
         drawer.show_viewport = drawer.show_render = False
+    return made
+
+
+def add(context: bpy.types.Context, cloud: SplatCloud, start_frame: float = 1.0, frames: float = 50.0) -> bpy.types.Object:
+    """Put a cloud into the active collection as a new, selected, active object named after its file."""
+    name = pathlib.Path(cloud.source.path).name.split(".")[0] or "Splats"
+    made = to_object(cloud, name, start_frame, frames)
+    context.collection.objects.link(made)
+    made.select_set(True)
+    context.view_layer.objects.active = made
     return made
 
 
