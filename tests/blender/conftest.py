@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tests that run inside bpy; each begins with an empty factory file."""
 
+import os
+import sys
+
 import pytest
+
+_STATUS = pytest.StashKey[int]()
 
 bpy = pytest.importorskip("bpy", reason="needs Blender's Python module")
 
@@ -35,3 +40,16 @@ def operators():
     yield
     for cls in inbetween.CLASSES:
         bpy.utils.unregister_class(cls)
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Remember how it went for the hook below."""
+    session.config.stash[_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    """End at once: bpy 4.5 may wait for its own threads for ever when a process with it exits in the ordinary way."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(config.stash.get(_STATUS, 3))
