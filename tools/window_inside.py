@@ -64,7 +64,8 @@ class Window:
             area.tag_redraw()
 
     def photograph(self, name: str) -> None:
-        """A picture of the window as NAME.png."""
+        """A picture of the window as NAME.png, the mouse out of the way."""
+        bpy.context.window_manager.windows[0].cursor_warp(1, 1)
         bpy.ops.screen.screenshot(filepath=str(self.folder / f"{name}.png"))
 
     def view(self) -> dict[str, Any]:
