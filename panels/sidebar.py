@@ -138,9 +138,10 @@ class VIVANT_PT_splats_look(Tab, bpy.types.Panel):
         column.prop(context.scene.vivant, "viewport_splats")
         if drawing.trouble:
             paragraph(layout, context, f"The viewport stopped drawing splats. {drawing.trouble}", icon="ERROR")
-        elif 0 < drawing.drawn < drawing.total:
-            text = f"The viewport draws the {drawing.drawn:,} of {drawing.total:,} splats that are seen most; renders draw all."
-            paragraph(layout, context, text, icon="INFO")
+        elif drawing.drawn >= context.scene.vivant.viewport_splats:
+            paragraph(
+                layout, context, f"The viewport draws the {drawing.drawn:,} splats seen most; renders draw all.", icon="INFO"
+            )
 
 
 class VIVANT_PT_motion(Tab, bpy.types.Panel):
@@ -159,7 +160,8 @@ class VIVANT_PT_motion(Tab, bpy.types.Panel):
             )
             return
         chosen = len(context.selected_pose_bones or ()) if context.mode == "POSE" else 0
-        paragraph(layout, context, f"{chosen} selected bones" if chosen else "All bones (none is selected)", icon="BONE_DATA")
+        bones = "1 selected bone" if chosen == 1 else f"{chosen} selected bones" if chosen else "All bones (none is selected)"
+        paragraph(layout, context, bones, icon="BONE_DATA")
         column = layout.column(align=True)
         column.scale_y = 1.2
         column.operator("vivant.motion_inbetween", text="Fill Gap at Playhead", icon="IPO_BEZIER").scope = "GAP"

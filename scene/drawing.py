@@ -31,7 +31,7 @@ Floats = NDArray[np.float32]
 PATIENCE = 0.04  # seconds; a slower sort is done at most a third of the time, and the order is late meanwhile
 
 trouble = ""  # what stopped the drawing, for the panel
-drawn = total = 0  # splats in the viewport drawn last
+drawn = 0  # splats in the viewport drawn last
 
 _handle: Any = None
 _changes: dict[int, int] = {}  # session_uid -> how often an object's evaluated geometry, or a datablock, changed
@@ -78,8 +78,8 @@ def _draw() -> None:
     if not clouds:
         return
     gathered = _gather(clouds, context.evaluated_depsgraph_get(), context.scene.vivant.viewport_splats)
-    global drawn, total
-    drawn, total = len(gathered.kept), len(gathered.columns[0])
+    global drawn
+    drawn = len(gathered.kept)
     if not drawn:
         return
     x, y, width, height = gpu.state.viewport_get()
