@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Registering leaves Blender as it was when it is undone, is quick, and loads nothing heavy."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -59,9 +60,9 @@ def test_every_class_is_listed_and_named_for_its_operator(unregistered):
                 assert not cls.__doc__.rstrip().endswith("."), "Blender ends tooltips itself"
 
 
-def test_importing_and_registering_takes_less_than_a_tenth_of_a_second_and_loads_nothing_heavy():
+def test_importing_and_registering_takes_less_than_a_tenth_of_a_second_and_loads_nothing_heavy(tmp_path):
     code = f"""
-import importlib.util, sys, time
+import importlib.util, os, sys, time
 import bpy, numpy, bpy_extras.io_utils, gpu_extras.batch
 before = set(sys.modules)
 started = time.process_time()
@@ -71,15 +72,18 @@ vivant = sys.modules["vivant"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(vivant)
 vivant.register()
 seconds = time.process_time() - started
-print("took", seconds, *sorted({{name.partition(".")[0] for name in set(sys.modules) - before}}))
-vivant.unregister()
+print("took", seconds, *sorted({{name.partition(".")[0] for name in set(sys.modules) - before}}), flush=True)
+os._exit(0)
 """
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     fastest = None
-    for _ in range(3):  # the first may compile
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    for _ in range(3):  # the first compiles, as Blender does after installing; the others are every start after that
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
         assert "took" in done.stdout, done.stderr
         seconds, *loaded = re.search(r"took (.*)", done.stdout)[1].split()
         fastest = min(float(seconds), fastest or 1e9)
+    print(f"{fastest * 1000:.0f} ms")
     assert fastest < 0.1
     heavy = (
         set(loaded) - set(sys.stdlib_module_names) - {"vivant", "numpy", "bpy_extras", "gpu_extras", "mathutils", "bpy_types"}
