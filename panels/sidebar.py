@@ -86,7 +86,7 @@ class VIVANT_PT_splats(Tab, bpy.types.Panel):
         if facts.get("repairs") or facts.get("warnings"):
             box = self.layout.box()
             for name, number in facts.get("repairs", {}).items():
-                paragraph(box, context, f"{name}: {number:,}", icon="TOOL_SETTINGS")
+                paragraph(box, context, f"{name} ({number:,})", icon="TOOL_SETTINGS")
             for warning in facts.get("warnings", ()):
                 paragraph(box, context, warning, icon="ERROR")
         column = self.layout.column()
