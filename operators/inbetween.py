@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import bpy
 
 from ..backends.common.errors import VivantError
@@ -58,38 +60,39 @@ class VIVANT_OT_motion_inbetween(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class VIVANT_OT_take_accept(bpy.types.Operator):
+class SettlesTake:
+    """Mixin of the operators that end a take."""
+
+    bl_options = {"REGISTER", "UNDO"}
+    settle: Callable[[bpy.types.Object], bpy.types.Action]
+    said: str
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            action = type(self).settle(context.active_object)
+        except VivantError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        self.report({"INFO"}, self.said.format(action.name))
+        return {"FINISHED"}
+
+
+class VIVANT_OT_take_accept(SettlesTake, bpy.types.Operator):
     """Merge the generated keys into your action"""
 
     bl_idname = "vivant.take_accept"
     bl_label = "Accept Take"
-    bl_options = {"REGISTER", "UNDO"}
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            action = takes.accept(context.active_object)
-        except VivantError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        self.report({"INFO"}, f"The take is now part of '{action.name}'")
-        return {"FINISHED"}
+    settle = staticmethod(takes.accept)
+    said = "The take is now part of '{}'"
 
 
-class VIVANT_OT_take_reject(bpy.types.Operator):
+class VIVANT_OT_take_reject(SettlesTake, bpy.types.Operator):
     """Remove the take and go back to your action"""
 
     bl_idname = "vivant.take_reject"
     bl_label = "Reject Take"
-    bl_options = {"REGISTER", "UNDO"}
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            action = takes.reject(context.active_object)
-        except VivantError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        self.report({"INFO"}, f"Back to '{action.name}'")
-        return {"FINISHED"}
+    settle = staticmethod(takes.reject)
+    said = "Back to '{}'"
 
 
 CLASSES = (VIVANT_OT_motion_inbetween, VIVANT_OT_take_accept, VIVANT_OT_take_reject)
