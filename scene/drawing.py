@@ -227,19 +227,11 @@ def _sort(view: View, gathered: Gathered, poses: Sequence[rasteriser.Pose], proj
             bpy.app.timers.register(_redraw_viewports, first_interval=0.1)
         return
     started = time.perf_counter()
-    depths = np.concatenate(
-        [
-            -(means @ np.float32(pose.to_view[2][:3]) + pose.to_view[2][3])
-            for means, pose in zip(gathered.means, poses, strict=True)
-        ]
-    )
+    depths = np.concatenate([pose.depths(means) for means, pose in zip(gathered.means, poses, strict=True)])
     seen = np.flatnonzero(depths > rasteriser.near_of(projection))
     seen = seen[rasteriser.far_first(depths[seen], projection[3][3] == 0)]
-    view.order, view.count, view.sorted_for = (
-        rasteriser.pack_order(gathered.kept[seen]),
-        len(seen),
-        wanted,
-    )
+    view.order = rasteriser.pack_order(gathered.kept[seen])
+    view.count, view.sorted_for = len(seen), wanted
     finished = time.perf_counter()
     view.sort_again = finished + (2 * (finished - started) if finished - started > PATIENCE else 0)
 
@@ -248,11 +240,7 @@ def _redraw(
     view: View, gathered: Gathered, poses: Sequence[rasteriser.Pose], projection: Matrix, depth: gpu.types.Buffer
 ) -> None:
     """Draw the plate, unless it shows just that already."""
-    wanted = (
-        view.order,
-        *((*map(tuple, pose.to_view), pose.degree, pose.antialiased) for pose in poses),
-        *map(tuple, projection),
-    )
+    wanted = (view.order, *poses, *map(tuple, projection))
     behind = np.array(depth, np.float32)
     if view.shown == wanted and view.depth is not None and np.array_equal(view.depth, behind):
         return
@@ -299,10 +287,9 @@ def _note_changes(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> Non
         return
     for update in depsgraph.updates:
         found = update.id
-        if not update.is_updated_geometry or not isinstance(found, bpy.types.Object | bpy.types.PointCloud):
-            continue
-        uid = found.original.session_uid
-        _changes[uid] = _changes.get(uid, 0) + 1
+        if update.is_updated_geometry and isinstance(found, bpy.types.Object | bpy.types.PointCloud):
+            uid = found.original.session_uid
+            _changes[uid] = _changes.get(uid, 0) + 1
         if isinstance(found, bpy.types.Object) and drawable(evaluated := found.evaluated_get(depsgraph)):
             evaluated.show_bounds = True
             _hide_dots(evaluated.data)

@@ -111,6 +111,10 @@ def test_the_two_moments_differ(tour):
     assert psnr(a, b) < 35
 
 
+def test_over_the_budget_the_viewport_draws_no_more_than_that(tour):
+    assert tour[0]["over_budget"] == 2000
+
+
 def test_an_object_in_front_hides_the_splats(tour):
     noted, _, folder = tour
     assert psnr(*(photograph(folder, name, noted["still"]) for name in ("behind_wall", "wall"))) > 45

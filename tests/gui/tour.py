@@ -93,6 +93,11 @@ def still_cloud(window):
     noted["parallel"] = {**window.view(), "matrix": [list(row) for row in splats().matrix_world]}
     view_from(window, (2.0, -3.0, 1.2))
 
+    bpy.context.scene.vivant.viewport_splats = 2000
+    yield 1.0
+    noted["over_budget"] = module("scene.drawing").drawn
+    bpy.context.scene.vivant.viewport_splats = 1_000_000
+
     bpy.ops.mesh.primitive_plane_add(size=50, location=Vector((2.0, -3.0, 1.2)).normalized() * 3)
     wall = bpy.context.object
     wall.rotation_euler = Vector((2.0, -3.0, 1.2)).to_track_quat("Z", "Y").to_euler()
