@@ -121,7 +121,7 @@ void main()
 {
   float alpha = min(ALPHA_MAX, colour.a * exp(-0.5 * dot(uv, uv)));
   if (alpha < ALPHA_MIN || gl_FragCoord.z > texelFetch(occluders, ivec2(gl_FragCoord.xy), 0).x) { discard; }
-  fragment = vec4(colour.rgb * alpha, alpha);
+  result = vec4(colour.rgb * alpha, alpha);
 }
 """
 
@@ -135,7 +135,7 @@ void main()
   vec3 shown = clamp(seen.rgb / seen.a, 0.0, 1.0);
   vec3 light = mix(pow((shown + 0.055) / 1.055, vec3(2.4)), shown / 12.92, vec3(lessThan(shown, vec3(0.04045))));
   if (power_law) { light = pow(shown, vec3(2.2)); }
-  fragment = vec4(light * seen.a, seen.a);
+  result = vec4(light * seen.a, seen.a);
 }
 """
 
@@ -157,7 +157,7 @@ def _splat_shader() -> gpu.types.GPUShader:
         info.sampler(slot, "FLOAT_2D", name)
     info.vertex_in(0, "VEC2", "corner")
     info.vertex_out(stage)
-    info.fragment_out(0, "VEC4", "fragment")
+    info.fragment_out(0, "VEC4", "result")  # "fragment" is a word of Metal
     info.vertex_source(_VERTEX)
     info.fragment_source(_FRAGMENT)
     return gpu.shader.create_from_info(info)
@@ -170,7 +170,7 @@ def _show_shader() -> gpu.types.GPUShader:
     info.push_constant("BOOL", "power_law")
     info.sampler(0, "FLOAT_2D", "plate")
     info.vertex_in(0, "VEC2", "corner")
-    info.fragment_out(0, "VEC4", "fragment")
+    info.fragment_out(0, "VEC4", "result")  # "fragment" is a word of Metal
     info.vertex_source(_SHOW_VERTEX)
     info.fragment_source(_SHOW_FRAGMENT)
     return gpu.shader.create_from_info(info)
