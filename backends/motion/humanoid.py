@@ -27,7 +27,12 @@ JOINTS = ("pelvis", *SPINE, "neck", "head", *(f"{part}.{side}" for side in SIDES
 NEEDED = ("pelvis", *(f"{part}.{side}" for side in SIDES for part in ("thigh", "shin", "upper_arm", "forearm")))
 PARENT: dict[str, str] = {
     **dict(itertools.pairwise(reversed(("pelvis", *SPINE, "neck", "head")))),
-    **{f"{child}.{side}": f"{parent}.{side}" for side in SIDES for limb in (LEG, ARM) for parent, child in itertools.pairwise(limb)},
+    **{
+        f"{child}.{side}": f"{parent}.{side}"
+        for side in SIDES
+        for limb in (LEG, ARM)
+        for parent, child in itertools.pairwise(limb)
+    },
     **{f"thigh.{side}": "pelvis" for side in SIDES},
     **{f"collar.{side}": "spine3" for side in SIDES},
 }
@@ -65,7 +70,13 @@ CONTROLS: tuple[Mapping[str, str], ...] = (
         **{f"{joint}.{side}": f"{bone}.{side}" for side in SIDES for joint, bone in {**_LIMBS, **_ARMS}.items()},
     },
     {
-        **{"pelvis": "c_root_master.x", "spine1": "c_spine_01.x", "spine3": "c_spine_02.x", "neck": "c_neck.x", "head": "c_head.x"},
+        **{
+            "pelvis": "c_root_master.x",
+            "spine1": "c_spine_01.x",
+            "spine3": "c_spine_02.x",
+            "neck": "c_neck.x",
+            "head": "c_head.x",
+        },
         **{f"{joint}.{side}": f"{bone}.{side.lower()}" for side in SIDES for joint, bone in _PRO.items()},
     },
 )
