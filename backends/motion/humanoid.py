@@ -52,34 +52,28 @@ SIDED = {
 CENTRAL = {"neck": ("neck", "neck1", "neck01", "lowerneck", "spine004"), "head": ("head", "spine006")}
 
 # Control rigs have no hierarchy of a human: their controls are known by name alone.
-_LIMBS = {"thigh": "thigh_fk", "shin": "shin_fk", "foot": "foot_fk", "toe": "toe_fk"}
-_ARMS = {"collar": "shoulder", "upper_arm": "upper_arm_fk", "forearm": "forearm_fk", "hand": "hand_fk"}
-_PRO = {
-    "thigh": "c_thigh_fk",
-    "shin": "c_leg_fk",
-    "foot": "c_foot_fk",
-    "toe": "c_toes_fk",
-    "collar": "c_shoulder",
-    "upper_arm": "c_arm_fk",
-    "forearm": "c_forearm_fk",
-    "hand": "c_hand_fk",
+RIGIFY = {"pelvis": "torso", "spine1": "spine_fk.002", "spine3": "spine_fk.003", "neck": "neck", "head": "head"}
+AUTO_RIG_PRO = {
+    "pelvis": "c_root_master.x",
+    "spine1": "c_spine_01.x",
+    "spine3": "c_spine_02.x",
+    "neck": "c_neck.x",
+    "head": "c_head.x",
 }
-CONTROLS: tuple[Mapping[str, str], ...] = (
-    {
-        **{"pelvis": "torso", "spine1": "spine_fk.002", "spine3": "spine_fk.003", "neck": "neck", "head": "head"},
-        **{f"{joint}.{side}": f"{bone}.{side}" for side in SIDES for joint, bone in {**_LIMBS, **_ARMS}.items()},
-    },
-    {
-        **{
-            "pelvis": "c_root_master.x",
-            "spine1": "c_spine_01.x",
-            "spine3": "c_spine_02.x",
-            "neck": "c_neck.x",
-            "head": "c_head.x",
-        },
-        **{f"{joint}.{side}": f"{bone}.{side.lower()}" for side in SIDES for joint, bone in _PRO.items()},
-    },
-)
+for _side in SIDES:
+    for _joint, _bone, _pro in (
+        ("thigh", "thigh_fk", "c_thigh_fk"),
+        ("shin", "shin_fk", "c_leg_fk"),
+        ("foot", "foot_fk", "c_foot_fk"),
+        ("toe", "toe_fk", "c_toes_fk"),
+        ("collar", "shoulder", "c_shoulder"),
+        ("upper_arm", "upper_arm_fk", "c_arm_fk"),
+        ("forearm", "forearm_fk", "c_forearm_fk"),
+        ("hand", "hand_fk", "c_hand_fk"),
+    ):
+        RIGIFY[f"{_joint}.{_side}"] = f"{_bone}.{_side}"
+        AUTO_RIG_PRO[f"{_joint}.{_side}"] = f"{_pro}.{_side.lower()}"
+CONTROLS: tuple[Mapping[str, str], ...] = (RIGIFY, AUTO_RIG_PRO)
 
 ALIKE = 0.05  # share by which the bones of a left and a right limb may differ in length
 FLOOR = 0.15  # share of the height within which a leg's end stands on the floor
@@ -219,6 +213,9 @@ def _by_shape(parents: Parents, positions: Array) -> dict[str, int]:
     if len(legs) != 1 or not arms:
         return {}
     chest, *both = max(arms, key=lambda pair: reach[pair[1][0]])
+    back = positions[chest] - positions[parents[legs[0][0][0]]]
+    if back[1] < np.hypot(back[0], back[2]):
+        return {}  # a bird: humans stand upright
     found: dict[str, int] = {}
     left = _left(legs[0], positions, lengths)
     if left is None:

@@ -28,7 +28,7 @@ CONTACT = 5.0  # percentile of the feet's heights that is the floor
 
 def rest_pose(clip: Clip) -> tuple[Array, Array]:
     """World positions (J, 3) and rotations (J, 4) of a clip's bind pose, its root at offsets[0]."""
-    rest = np.broadcast_to(quaternions.IDENTITY, clip.offsets.shape[:1] + (4,)) if clip.rest is None else clip.rest
+    rest = np.broadcast_to(quaternions.IDENTITY, (*clip.offsets.shape[:1], 4)) if clip.rest is None else clip.rest
     still = clip.replace(rotations=np.asarray(rest, np.float64)[None], root=clip.offsets[:1], translations={})
     positions, rotations = still.forward()
     return positions[0], rotations[0]
