@@ -9,7 +9,7 @@ import bpy
 
 from .. import preferences
 from ..operators import job as jobs
-from ..scene import compat, drawing, pointclouds, takes
+from ..scene import compat, drawing, generated, pointclouds, takes
 
 ROOT = preferences.__package__
 
@@ -171,13 +171,51 @@ class VIVANT_PT_motion(Tab, bpy.types.Panel):
         original = takes.original_of(armature)
         if original is None:
             return
+        take, every = data.action, takes.takes_of(armature)
         box = layout.box()
-        box.label(text=data.action.name, icon="ACTION_TWEAK")
-        paragraph(box, context, f"A take of “{original.name}”, which is untouched. Keep what was filled in?")
+        paragraph(box, context, f"Takes of “{original.name}”, which is untouched", icon="ACTION_TWEAK")
+        row = box.row()
+        row.template_list("VIVANT_UL_takes", "", bpy.data, "actions", armature.vivant_takes, "shown", rows=max(2, len(every)))
+        column = row.column(align=True)
+        column.operator_context = "EXEC_DEFAULT"
+        made = takes.made_of(take)
+        another = column.operator("vivant.motion_inbetween", text="", icon="ADD")
+        another.another = True
+        if made:
+            another.scope, another.output, another.solver = made.scope, made.output, made.solver
+            another.frame_start, another.frame_end = context.scene.frame_start, context.scene.frame_end
+        column.operator("vivant.take_remove", text="", icon="REMOVE")
+        box.prop(armature.vivant_takes, "strength", slider=True)
+        if made:
+            paragraph(box, context, described(made))
         row = box.row(align=True)
         row.scale_y = 1.2
         row.operator("vivant.take_accept", text="Accept", icon="CHECKMARK")
-        row.operator("vivant.take_reject", text="Reject", icon="X")
+        row.operator("vivant.take_reject", text="Reject All" if len(every) > 1 else "Reject", icon="X")
+
+
+def described(made: takes.Made) -> str:
+    """What the panel says of a take."""
+    first, last = made.frames
+    where = f"frame {first}" if first == last else f"frames {first} to {last}"
+    bones = made.bones[0] if len(made.bones) == 1 else f"{len(made.bones)} bones"
+    how = "few keys" if made.output == generated.SPARSE else "every frame"
+    moved = "your keys have not moved" if made.key_error == 0 else f"your keys have moved by up to {made.key_error:.2g}"
+    return f"{made.solver.capitalize()}, seed {made.seed}, {where}, {bones}, {how}: {made.keys:,} keys; {moved}."
+
+
+class VIVANT_UL_takes(bpy.types.UIList):
+    """The takes of the active armature, of all actions"""
+
+    def draw_item(self, context, layout, data, take, icon, active_data, active_property, index=0, flag=0) -> None:
+        row = layout.row(align=True)
+        row.prop(take, "name", text="", emboss=False, icon_value=icon)
+        if made := takes.made_of(take):
+            row.label(text=made.solver.capitalize())
+
+    def filter_items(self, context, data, property) -> tuple[list[int], list[int]]:
+        own = takes.takes_of(context.active_object)
+        return [self.bitflag_filter_item if action in own else 0 for action in bpy.data.actions], []
 
 
 class VIVANT_PT_engine(Tab, bpy.types.Panel):
@@ -202,6 +240,7 @@ CLASSES = (
     VIVANT_PT_splats,
     VIVANT_PT_splats_motion,
     VIVANT_PT_splats_look,
+    VIVANT_UL_takes,
     VIVANT_PT_motion,
     VIVANT_PT_engine,
 )

@@ -8,7 +8,7 @@ without is removed.  Bézier handles a third of the way to the neighbouring keys
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,17 +34,18 @@ class Keys:
     slopes: Array
 
 
-def fit(times: Array, values: Array, excess: Excess, slopes: Array | None = None) -> Keys:
+def fit(times: Array, values: Array, excess: Excess, slopes: Array | None = None, fixed: Sequence[int] = ()) -> Keys:
     """The keys of a curve that stays within `excess(curve) <= 1` at every sample; the first and last sample are kept exactly.
 
     times (T,), rising, T >= 2; values (T, C), the samples; slopes (2, C): those at both ends, NaN where the samples
-    decide.  As many keys as samples meet any bound, so there is always an answer.
+    decide; fixed: places of other keys that stay, with their exact values.  As many keys as samples meet any bound, so there
+    is always an answer.
     """
     times, values = np.asarray(times, np.float64), np.asarray(values, np.float64)
-    last = len(times) - 1
-    places = np.array([0, last])
+    exact = np.array(sorted({0, *fixed, len(times) - 1}))
+    places = exact
     while True:
-        found = _least_squares(times, values, places, slopes)
+        found = _least_squares(times, values, places, slopes, exact)
         over = excess(_curve(times, found))
         if np.all(over <= 1):
             break
@@ -56,8 +57,8 @@ def fit(times: Array, values: Array, excess: Excess, slopes: Array | None = None
         if not added:
             return found  # every sample is a key: nothing but rounding is left
         places = np.sort([*places.tolist(), *added])
-    for place in places[1:-1].tolist():
-        fewer = _least_squares(times, values, found.places[found.places != place], slopes)
+    for place in np.setdiff1d(places, exact).tolist():
+        fewer = _least_squares(times, values, found.places[found.places != place], slopes, exact)
         if np.all(excess(_curve(times, fewer)) <= 1):
             found = fewer
     return found
@@ -93,11 +94,11 @@ def to_quaternions(channels: Array, mode: str) -> Array:
     return quaternions.from_euler(channels, mode)
 
 
-def _least_squares(times: Array, values: Array, places: Index, slopes: Array | None) -> Keys:
+def _least_squares(times: Array, values: Array, places: Index, slopes: Array | None, exact: Index) -> Keys:
     """The keys at these places that follow all samples best; of equally good ones those nearest to the samples."""
     near, steep = values[places], np.gradient(values, times, axis=0)[places]
     free = np.ones((2, len(places), values.shape[1]), bool)
-    free[0, [0, -1]] = False
+    free[0, np.isin(places, exact)] = False
     if slopes is not None:
         given = np.isfinite(slopes)
         steep[[0, -1]] = np.where(given, slopes, steep[[0, -1]])

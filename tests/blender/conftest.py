@@ -33,12 +33,15 @@ def scene():
 @pytest.fixture
 def operators():
     """Vivant's motion operators, registered for one test."""
-    from vivant.operators import inbetween
+    from vivant.operators import inbetween, takes
 
-    for cls in inbetween.CLASSES:
+    classes = (*inbetween.CLASSES, *takes.CLASSES)
+    for cls in classes:
         bpy.utils.register_class(cls)
+    takes.register()
     yield
-    for cls in inbetween.CLASSES:
+    takes.unregister()
+    for cls in classes:
         bpy.utils.unregister_class(cls)
 
 

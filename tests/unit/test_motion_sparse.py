@@ -2,6 +2,7 @@
 """Few keys: within the bound at every frame, exact at the ends, and few."""
 
 import functools
+import itertools
 import sys
 import time
 
@@ -22,7 +23,7 @@ def bezier(times, places, values, slopes):
         s = ((times[inside] - at[k]) / span)[:, None]
         points = [values[k], values[k] + slopes[k] * span / 3, values[k + 1] - slopes[k + 1] * span / 3, values[k + 1]]
         while len(points) > 1:
-            points = [(1 - s) * a + s * b for a, b in zip(points[:-1], points[1:], strict=True)]
+            points = [(1 - s) * a + s * b for a, b in itertools.pairwise(points)]
         curve[inside] = points[0]
     return curve
 
