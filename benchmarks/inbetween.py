@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """In-betweens against SLERP on held-out CMU takes, by LaFAN1's protocol, and the time they take.
 
-    python dev.py bench inbetween [--data FOLDER] [--split heldout_take] [--out FILE.json] [--tune]
+    python dev.py bench inbetween [--data FOLDER] [--split heldout_take] [--library own|all] [--cap N] [--out FILE] [--tune]
 
-`--tune` repeats the grid search on the training takes that chose the spline's damping.
+Retrieval searches the performer's own training takes ("own"; windows of performers without any are left out) or all training
+takes ("all"), never a held-out one.  `--cap` thins the windows evenly.  `--tune` repeats the grid search on the training
+takes that chose the spline's damping.
 """
 
 from __future__ import annotations
@@ -14,22 +16,25 @@ import itertools
 import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import _mocap
 import numpy as np
-from _mocap import PAST, Array, Windows
+from _mocap import PAST, Array, Take, Windows
 
 from vivant.backends.common import rotations as quaternions
-from vivant.backends.motion import metrics, spline
+from vivant.backends.motion import metrics, solve, spline
+from vivant.backends.motion.clip import Clip
 from vivant.backends.motion.spline import Damping
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 GAPS = (5, 15, 30, 45)
 AFTER = 10  # frames known after the gap, target included, where any are
 Filler = Callable[[Array, Array], Array]
+Libraries = Mapping[str, Sequence[Take]]  # performer -> takes that may be searched
 
 BASELINE = "SLERP"
+RETRIEVAL = {"retrieval": 1, "retrieval, frames after": AFTER}
 METHODS: dict[str, tuple[Filler, Filler, int]] = {  # vectors, rotations, frames known after the gap
     "zero velocity": (spline.lerp_fill, spline.slerp_fill, 0),
     BASELINE: (spline.lerp_fill, spline.slerp_fill, 1),
@@ -56,13 +61,32 @@ def fill(windows: Windows, gap: int, after: int, vectors: Filler, rotations: Fil
     return windows.forward(turned, moved)
 
 
-def measure(windows: Windows, sigma: Array) -> dict[str, dict[int, dict[str, float]]]:
+def retrieve(windows: Windows, gap: int, after: int, libraries: Libraries) -> tuple[Array, Array]:
+    """The same by the retrieval solver, window by window; where it has nothing it is the spline."""
+    frames = PAST + gap + after
+    known = np.ones(frames, bool)
+    known[PAST : PAST + gap] = False
+    filled = []
+    for rotations, root, performer in zip(windows.rotations, windows.root, windows.performers, strict=True):
+        clip = windows.skeleton.replace(rotations=rotations[:frames], root=root[:frames])
+        filled.append(solve.inbetween(clip, known, "retrieval", libraries[performer])[0])
+    missing = slice(PAST, PAST + gap)
+    return windows.forward(
+        np.stack([one.rotations[missing] for one in filled]), np.stack([one.root[missing] for one in filled])
+    )
+
+
+def measure(windows: Windows, sigma: Array, libraries: Libraries) -> dict[str, dict[int, dict[str, float]]]:
     """L2P, L2Q and NPSS of every method at every gap."""
     positions, rotations = windows.forward()
-    table: dict[str, dict[int, dict[str, float]]] = {method: {} for method in METHODS}
-    for (method, (vectors, turns, after)), gap in itertools.product(METHODS.items(), GAPS):
+    table: dict[str, dict[int, dict[str, float]]] = {method: {} for method in (*METHODS, *RETRIEVAL)}
+    for method, gap in itertools.product(table, GAPS):
         missing = slice(PAST, PAST + gap)
-        p, q = fill(windows, gap, after, vectors, turns)
+        if method in RETRIEVAL:
+            p, q = retrieve(windows, gap, RETRIEVAL[method], libraries)
+        else:
+            vectors, turns, after = METHODS[method]
+            p, q = fill(windows, gap, after, vectors, turns)
         run = np.concatenate([rotations[:, PAST - 1 : PAST], q], axis=1)  # signs continue from the last past frame
         q = np.swapaxes(quaternions.continuous(np.swapaxes(run, 0, 1)), 0, 1)[:, 1:]
         table[method][gap] = {
@@ -87,6 +111,32 @@ def timing(joints: int, gap: int) -> float:
         spline.fill_vectors(path, known)
         seconds.append(time.perf_counter() - start)
     return 1000 * float(np.median(seconds))
+
+
+def retrieval_timing(joints: int, gap: int, minutes: float) -> float:
+    """Milliseconds for one gap of this many joints from a library this long, once that is indexed (median of 5)."""
+    rng = np.random.default_rng(1)
+
+    side = rng.normal(size=((joints - 1) // 2, 3)) * 0.1
+    offsets = np.concatenate([np.zeros((1, 3)), np.stack([side, side * [-1, 1, 1]], axis=1).reshape(-1, 3)])
+    names = ["hips", *(f"{side} {joint}" for joint in range(joints // 2) for side in ("left", "right"))][: len(offsets)]
+    parents = np.maximum(np.arange(len(offsets)) - 2, -1)
+    parents[1:3] = 0
+
+    def clip(frames: int) -> Clip:
+        turns = np.cumsum(rng.normal(size=(frames, len(names), 3)).astype(np.float32) * 0.02, axis=0)
+        return Clip(names, parents, offsets, 30.0, quaternions.exp(turns), turns[:, 0])
+
+    library = tuple(clip(900) for _ in range(round(minutes * 2)))
+    shot = clip(gap + 2 * PAST)
+    known = np.ones(len(shot), bool)
+    known[PAST:-PAST] = False
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        solve.inbetween(shot, known, "retrieval", library)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * float(np.median(seconds[1:]))  # the first builds the index
 
 
 def tune(windows: Windows, sigma: Array) -> None:
@@ -114,6 +164,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data", help="folder with mocap/")
     parser.add_argument("--split", default="heldout_take")
+    parser.add_argument("--cap", type=int, help="at most so many windows")
+    parser.add_argument("--library", choices=("own", "all"), default="own")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out" / "bench" / "inbetween.json")
     parser.add_argument("--tune", action="store_true")
     options = parser.parse_args()
@@ -126,24 +178,43 @@ def main() -> None:
     if options.tune:
         tune(_mocap.windows(splits["train"], 105, 40, cap=600), sigma)
         return
-    windows = _mocap.windows(splits[options.split], 65, 40)
-    table = measure(windows, sigma)
+    takes = splits[options.split]
+    performers = {take.performer for take in takes}
+    if options.library == "all":
+        everything = tuple(splits["train"])
+        libraries = dict.fromkeys(performers, everything)
+    else:
+        own = {name: tuple(take for take in splits["train"] if take.performer == name) for name in sorted(performers)}
+        libraries = {name: library for name, library in own.items() if library}
+        takes = [take for name in libraries for take in takes if take.performer == name]
+        if not takes:
+            raise SystemExit(f"No performer of {options.split} has training takes; use --library all.")
+    windows = _mocap.windows(takes, 65, 40, options.cap)
+    table = measure(windows, sigma, libraries)
     times = {f"{joints} joints x {gap} frames": timing(joints, gap) for joints, gap in ((60, 45), (700, 100))}
+    times["retrieval, 61 joints x 45 frames, 30 minutes"] = retrieval_timing(61, 45, 30)
 
     print(
         f"{len(windows)} windows of {options.split}, {windows.rotations.shape[2]} joints, 30 fps; one target frame unless said"
+        f"; library: {options.library}"
     )
     for measure_name in ("L2P", "L2Q", "NPSS"):
-        print(f"\n{measure_name:22}" + "".join(f"{f'gap {gap}':>9}" for gap in GAPS) + f"    less than {BASELINE}, %")
+        print(f"\n{measure_name:24}" + "".join(f"{f'gap {gap}':>9}" for gap in GAPS) + f"    less than {BASELINE}, %")
         for method, row in table.items():
             values = [row[gap][measure_name] for gap in GAPS]
             less = [100 * (1 - value / table[BASELINE][gap][measure_name]) for value, gap in zip(values, GAPS, strict=True)]
-            print(f"{method:22}" + "".join(f"{v:9.4f}" for v in values) + "   " + "".join(f"{x:7.1f}" for x in less))
+            print(f"{method:24}" + "".join(f"{v:9.4f}" for v in values) + "   " + "".join(f"{x:7.1f}" for x in less))
     print()
     for what, milliseconds in times.items():
-        print(f"{what:24}{milliseconds:7.1f} ms")
+        print(f"{what:46}{milliseconds:7.1f} ms")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {"split": options.split, "windows": len(windows), "methods": table, "milliseconds": times}
+    result = {
+        "split": options.split,
+        "library": options.library,
+        "windows": len(windows),
+        "methods": table,
+        "milliseconds": times,
+    }
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"\n{options.out}")
 
