@@ -78,11 +78,6 @@ def retarget(
 
     pelvis = into["pelvis"]
     above = target.parents[pelvis]
-    places = _travel(positions, source, into, source_rest[0], target_rest[0], in_place)
-    if above >= 0:
-        places = quaternions.rotate(quaternions.conjugate(target_rest[1][above]), places - target_rest[0][above])
-    root = places if above < 0 else np.tile(target.offsets[0], (len(clip), 1))
-
     local = _followers(clip, target, set(world_of), pelvis)
     world = np.empty_like(local)
     for joint, parent in enumerate(target.parents):
@@ -90,8 +85,26 @@ def retarget(
         if joint in world_of:
             local[:, joint] = quaternions.multiply(quaternions.conjugate(below), world_of[joint])
         world[:, joint] = quaternions.multiply(below, local[:, joint])
-    translations = {} if above < 0 else {pelvis: places}
-    return target.replace(fps=clip.fps, rotations=quaternions.continuous(local), root=root, translations=translations)
+    still = target.replace(
+        fps=clip.fps, rotations=quaternions.continuous(local), root=np.tile(target.offsets[0], (len(clip), 1))
+    )
+
+    def placed(places: Array) -> Clip:
+        if above < 0:
+            return still.replace(root=places, translations={})
+        offset = quaternions.rotate(quaternions.conjugate(target_rest[1][above]), places - target_rest[0][above])
+        return still.replace(translations={pelvis: offset})
+
+    feet = [[human[joint] for joint in _feet(source, into)] for human in (source, into)]
+    places = _travel(positions[:, source["pelvis"]], source, into, source_rest[0], target_rest[0], feet)
+    if in_place:
+        places[:, [0, 2]] = target_rest[0][pelvis, [0, 2]]
+    if _hangs(source_rest[0], source, feet[0]):
+        # Its rest pose says nothing of the floor: the floor is where the feet go.
+        lowest = placed(places).forward()[0][:, feet[1], 1].min(axis=1)
+        floor = target_rest[0][:, 1].min() if _hangs(target_rest[0], into, feet[1]) else 0.0
+        places[:, 1] += target_rest[0][feet[1], 1].mean() - floor - np.percentile(lowest, CONTACT)
+    return placed(places)
 
 
 def _indices(clip: Clip, human: Mapped | None, places: Array) -> dict[str, int]:
@@ -174,35 +187,31 @@ def _shortest(a: Array, b: Array) -> Array:
     return quaternions.exp(axis / length * math.atan2(length, cosine))
 
 
+def _feet(source: Mapping[str, int], into: Mapping[str, int]) -> list[str]:
+    """The lowest joints of the legs that both have."""
+    part = "foot" if all(f"foot.{side}" in human for side in humanoid.SIDES for human in (source, into)) else "shin"
+    return [f"{part}.{side}" for side in humanoid.SIDES]
+
+
+def _hangs(rest: Array, human: Mapping[str, int], feet: list[int]) -> bool:
+    """Whether a rest pose hangs about the origin, as in capture files, instead of standing on the floor."""
+    foot = rest[feet, 1].mean()
+    return bool(foot < -SUNK * (rest[human["pelvis"], 1] - foot))
+
+
 def _travel(
-    positions: Array,
+    pelvis: Array,
     source: Mapping[str, int],
     into: Mapping[str, int],
     source_rest: Array,
     target_rest: Array,
-    in_place: bool,
+    feet: list[list[int]],
 ) -> Array:
-    """Where the target's pelvis goes (F, 3): from its rest as the source's from its own, scaled by the heights of the hips."""
-    part = next(
-        p for p in ("foot", "shin") if all(f"{p}.{side}" in human for side in humanoid.SIDES for human in (source, into))
-    )
-    feet = [[human[f"{part}.{side}"] for side in humanoid.SIDES] for human in (source, into)]
-    heights = [
-        float(np.linalg.norm(rest[human[f"thigh.{side}"]] - rest[foot]))
-        for human, rest, both in ((source, source_rest, feet[0]), (into, target_rest, feet[1]))
-        for side, foot in zip(humanoid.SIDES, both, strict=True)
-    ]
-    scale = sum(heights[2:]) / max(sum(heights[:2]), 1e-9)
-    begin = source_rest[source["pelvis"]].copy()
-    end = target_rest[into["pelvis"]].copy()
-    leg = begin[1] - source_rest[feet[0], 1].mean()
-    if source_rest[feet[0], 1].mean() < -SUNK * leg:
-        # The rest pose hangs about the origin, as in capture files: the floor is where the feet go.
-        begin[1] = leg + np.percentile(positions[:, feet[0], 1].min(axis=1), CONTACT)
-    if target_rest[feet[1], 1].mean() < -SUNK * abs(end[1] - target_rest[feet[1], 1].mean()):
-        end[1] -= target_rest[:, 1].min()
-    moved = scale * (positions[:, source["pelvis"]] - begin)
-    return end + moved * ([0, 1, 0] if in_place else [1, 1, 1])
+    """Where the target's pelvis goes (F, 3): from its rest as the source's from its own, scaled by the lengths of the legs."""
+    thighs = [[human[f"thigh.{side}"] for side in humanoid.SIDES] for human in (source, into)]
+    rests = (source_rest, target_rest)
+    legs = [np.linalg.norm(rest[hip] - rest[foot], axis=1).sum() for rest, hip, foot in zip(rests, thighs, feet, strict=True)]
+    return target_rest[into["pelvis"]] + legs[1] / max(legs[0], 1e-9) * (pelvis - source_rest[source["pelvis"]])
 
 
 def _followers(clip: Clip, target: Clip, driven: set[int], pelvis: int) -> Array:
