@@ -6,7 +6,7 @@ from types import ModuleType
 import bpy
 
 from . import preferences, properties
-from .operators import engine, inbetween, splats_io, splats_render, takes
+from .operators import engine, inbetween, retarget, splats_io, splats_render, takes
 from .panels import menus, sidebar
 from .scene import drawing
 
@@ -18,6 +18,7 @@ MODULES: tuple[ModuleType, ...] = (
     splats_render,
     inbetween,
     takes,
+    retarget,
     menus,
     sidebar,
     drawing,

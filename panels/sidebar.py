@@ -9,6 +9,7 @@ import bpy
 
 from .. import preferences
 from ..operators import job as jobs
+from ..operators import retarget
 from ..scene import compat, drawing, generated, pointclouds, takes
 
 ROOT = preferences.__package__
@@ -199,23 +200,43 @@ def described(made: takes.Made) -> str:
     first, last = made.frames
     where = f"frame {first}" if first == last else f"frames {first} to {last}"
     bones = made.bones[0] if len(made.bones) == 1 else f"{len(made.bones)} bones"
-    how = "few keys" if made.output == generated.SPARSE else "every frame"
+    if made.output == generated.SPARSE:
+        keys = f"few keys ({made.keys:,})" if made.keys else "no new key, as your keys' handles do it"
+    else:
+        keys = f"{made.keys:,} keys"
     moved = "your keys have not moved" if made.key_error == 0 else f"your keys have moved by up to {made.key_error:.2g}"
-    return f"{made.solver.capitalize()}, seed {made.seed}, {where}, {bones}, {how}: {made.keys:,} keys; {moved}."
+    return f"{made.solver.capitalize()}, seed {made.seed}; {where} of {bones}; {keys}; {moved}."
 
 
 class VIVANT_UL_takes(bpy.types.UIList):
     """The takes of the active armature, of all actions"""
 
     def draw_item(self, context, layout, data, take, icon, active_data, active_property, index=0, flag=0) -> None:
-        row = layout.row(align=True)
-        row.prop(take, "name", text="", emboss=False, icon_value=icon)
+        row = layout.split(factor=0.68)
+        row.prop(take, "name", text="", emboss=False)
         if made := takes.made_of(take):
             row.label(text=made.solver.capitalize())
 
     def filter_items(self, context, data, property) -> tuple[list[int], list[int]]:
         own = takes.takes_of(context.active_object)
         return [self.bitflag_filter_item if action in own else 0 for action in bpy.data.actions], []
+
+
+class VIVANT_PT_retarget(Tab, bpy.types.Panel):
+    bl_label = "Retarget"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return context.active_object is not None and context.active_object.type == "ARMATURE"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        source = retarget.source_of(context)
+        text = f"From “{source.name}”" if source else "From BVH File…"
+        paragraph(self.layout, context, "Another human's motion on this rig, as a new action; the old one is kept.")
+        self.layout.operator("vivant.motion_retarget", text=text, icon="ARMATURE_DATA" if source else "FILE")
+        if source is None:
+            paragraph(self.layout, context, "Or select another armature first and this one last.")
 
 
 class VIVANT_PT_engine(Tab, bpy.types.Panel):
@@ -242,5 +263,6 @@ CLASSES = (
     VIVANT_PT_splats_look,
     VIVANT_UL_takes,
     VIVANT_PT_motion,
+    VIVANT_PT_retarget,
     VIVANT_PT_engine,
 )
