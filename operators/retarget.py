@@ -47,8 +47,9 @@ class VIVANT_OT_motion_retarget(bpy.types.Operator):
         except VivantError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        first, last = action.frame_range
-        self.report({"INFO"}, f"'{action.name}' has frames {first:g} to {last:g}; the action before is kept")
+        self.report(
+            {"INFO"}, "'{}' has frames {:g} to {:g}; the action before is kept".format(action.name, *action.frame_range)
+        )
         return {"FINISHED"}
 
     def _source(self, context: bpy.types.Context) -> tuple[Clip, dict[str, str] | None, str, float | None]:
@@ -62,10 +63,9 @@ class VIVANT_OT_motion_retarget(bpy.types.Operator):
         data = source.animation_data
         if data is None or data.action is None:
             raise VivantError(f"'{source.name}' has no motion.", "Give it an action.")
-        skeletons.check_fk(source)
-        first, last = data.action.frame_range
-        frames = range(math.floor(first), math.ceil(last) + 1)
-        return skeletons.clip_of(source, frames), skeletons.human_of(source), data.action.name, frames[0]
+        human = skeletons.posed_human_of(source)
+        frames = range(math.floor(data.action.frame_range[0]), math.ceil(data.action.frame_range[1]) + 1)
+        return skeletons.clip_of(source, frames), human, data.action.name, frames[0]
 
 
 CLASSES = (VIVANT_OT_motion_retarget,)

@@ -99,6 +99,18 @@ def human_of(armature: bpy.types.Object) -> dict[str, str]:
     return humanoid.find(list(skeleton.names), skeleton.parents, still.forward()[0][0])
 
 
+def posed_human_of(armature: bpy.types.Object) -> dict[str, str]:
+    """The mapping to read a pose by: `human_of`, but on control rigs the bones that show what the controls do.
+
+    Raises VivantError as `human_of`, and for limbs that follow IK on rigs where only the FK controls are known.
+    """
+    human = human_of(armature)
+    if human == humanoid.RIGIFY:
+        return humanoid.RIGIFY_POSE
+    check_fk(armature)
+    return human
+
+
 def write_clip(armature: bpy.types.Object, clip: Clip, name: str, start: float | None = None) -> bpy.types.Action:
     """Put a clip into a new action of the armature, one key a frame from `start` (the scene's start), and assign that.
 

@@ -60,6 +60,9 @@ AUTO_RIG_PRO = {
     "neck": "c_neck.x",
     "head": "c_head.x",
 }
+# The bones in a Rigify rig that follow whichever of IK and FK is on: what a pose is read from.
+RIGIFY_POSE = {"pelvis": "spine", "spine1": "spine.001", "spine2": "spine.002", "spine3": "spine.003"}
+RIGIFY_POSE |= {"neck": "spine.004", "head": "spine.006"}
 for _side in SIDES:
     for _joint, _bone, _pro in (
         ("thigh", "thigh_fk", "c_thigh_fk"),
@@ -72,7 +75,9 @@ for _side in SIDES:
         ("hand", "hand_fk", "c_hand_fk"),
     ):
         RIGIFY[f"{_joint}.{_side}"] = f"{_bone}.{_side}"
+        RIGIFY_POSE[f"{_joint}.{_side}"] = f"{_bone.removesuffix('_fk')}.{_side}"
         AUTO_RIG_PRO[f"{_joint}.{_side}"] = f"{_pro}.{_side.lower()}"
+RIGIFY_POSE = {joint: f"ORG-{bone}" for joint, bone in RIGIFY_POSE.items()}
 CONTROLS: tuple[Mapping[str, str], ...] = (RIGIFY, AUTO_RIG_PRO)
 
 ALIKE = 0.05  # share by which the bones of a left and a right limb may differ in length

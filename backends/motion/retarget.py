@@ -129,7 +129,7 @@ def _spine_turns(
         last = int(np.clip(np.searchsorted(marks, share, "right") - 1, 0, max(len(marks) - 2, 0)))
         following = min(last + 1, len(marks) - 1)
         between = (share - marks[last]) / (marks[following] - marks[last]) if following > last else 0.0
-        result[joint] = quaternions.slerp(turns[joints[last]], turns[joints[following]], np.float64(between))
+        result[joint] = quaternions.slerp(turns[joints[last]], turns[joints[following]], np.array(between))
     return result
 
 
@@ -146,9 +146,7 @@ def _fitted_rest(
 ) -> dict[str, Array]:
     """World rotations (4,) of the target's joints when it stands as the source does in its rest pose, facing the same way."""
     places, rotations = target_rest
-    facing = _yaw(_across(source, source_rest) @ [1, 0, 0], _across(source, source_rest) @ [0, 0, 1])
-    own = _yaw(_across(into, places) @ [1, 0, 0], _across(into, places) @ [0, 0, 1])
-    about = quaternions.multiply(facing, quaternions.conjugate(own))
+    about = quaternions.multiply(_yaw(source, source_rest), quaternions.conjugate(_yaw(into, places)))
     fits: dict[str, Array] = {}
     child_of = {f"{a}.{side}": f"{b}.{side}" for a, b in LIMBS for side in humanoid.SIDES}
     for joint in humanoid.JOINTS:
@@ -164,13 +162,9 @@ def _fitted_rest(
     return {joint: quaternions.multiply(fits[joint], rotations[at]) for joint, at in into.items()}
 
 
-def _across(human: Mapping[str, int], rest: Array) -> Array:
-    """From the body's right to its left."""
-    return rest[human["thigh.L"]] - rest[human["thigh.R"]]
-
-
-def _yaw(x: float, z: float) -> Array:
-    """The turn about Y that brings +X to (x, z)."""
+def _yaw(human: Mapping[str, int], rest: Array) -> Array:
+    """The turn about Y that brings +X to the left of a body in its rest pose."""
+    x, _, z = rest[human["thigh.L"]] - rest[human["thigh.R"]]
     return quaternions.exp(np.array([0.0, -math.atan2(z, x), 0.0]))
 
 

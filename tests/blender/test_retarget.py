@@ -260,6 +260,20 @@ def test_a_generated_rigify_rig_walks_on_its_fk_controls_and_is_refused_in_ik(ri
     assert degrees(directions(truth, whose), directions(moved, bones)) < 0.5
 
 
+def test_a_rigify_rig_posed_by_ik_is_read_as_it_looks(rigify_file):
+    bpy.ops.wm.open_mainfile(filepath=str(rigify_file))
+    rig = bpy.data.objects["human"]
+    posing.key(rig, "foot_ik.L", "location", (1, 5), [(0, 0, 0), (0, -0.3, 0.3)])
+    posing.key(rig, "torso", "location", (1, 5), [(0, 0, 0), (0.1, 0, -0.2)])
+    target = small_human("b", seed=3)
+    human = skeletons.posed_human_of(rig)
+    clip = skeletons.clip_of(rig, range(1, 6))
+    assert degrees(*directions(clip, human)[:2, [0, -1]].swapaxes(0, 1)) > 20, "the leg is bent"
+    api.retarget(clip, target, source=human)
+    moved = skeletons.clip_of(target, range(1, 6))
+    assert degrees(directions(clip, human), directions(moved, skeletons.human_of(target))) < 0.5
+
+
 def test_a_rigify_metarig_is_found(rigify_file):
     bpy.ops.wm.open_mainfile(filepath=str(rigify_file))
     human = skeletons.human_of(bpy.data.objects["metarig"])
