@@ -113,16 +113,19 @@ def inbetween_object(
     frame_range: tuple[float, float] | None = None,
     solver: str = "spline",
     seed: int = 0,
+    output: str = "BAKED",
+    another: bool = False,
 ) -> ObjectReport:
     """Fill gaps between the keys of an armature's bones (names; all when None) in a take, and show that.
 
     scope "GAP" is the gap around the current frame, "RANGE" every gap of frame_range (the scene's when
-    None).  Accept or reject the take with `bpy.ops.vivant.take_accept()` and `take_reject()`.
+    None).  output "SPARSE" keys as few frames as stay within 0.5° and 2 mm; `another` makes one more take.
+    Accept the take or reject all with `bpy.ops.vivant.take_accept()` and `take_reject()`.
     Needs bpy.  Raises VivantError when there is nothing to fill or nothing may be written.
     """
     from .scene import inbetween
 
-    return inbetween.inbetween_object(armature, bones, scope, frame_range, solver, seed)
+    return inbetween.inbetween_object(armature, bones, scope, frame_range, solver, seed, output, another)
 
 
 def retarget(

@@ -26,8 +26,7 @@ KEY = "vivant"
 class Fill:
     """What was generated in one curve.
 
-    gaps: times (start, end) of the keys around it; before: keys that had to change, as they were:
-    (frame, left handle type, right handle type, interpolation).
+    gaps: times (start, end) of the keys around it; before: keys that had to change, as they were: see `actions.fill_gaps`.
     """
 
     gaps: Sequence[actions.Gap] = ()
@@ -36,8 +35,15 @@ class Fill:
     def followed_by(self, later: Fill) -> Fill:
         """The record after some gaps, perhaps moved since, were filled again: what was first is what comes back."""
         kept = [gap for gap in self.gaps if not any(gap[0] < end and gap[1] > start for start, end in later.gaps)]
-        before = {frame: (frame, *kinds) for frame, *kinds in (*later.before, *self.before)}
-        return Fill(sorted([*kept, *later.gaps]), list(before.values()))
+        before = {frame: (shape, handles) for frame, *shape, handles in map(_record, later.before)}
+        for frame, *shape, handles in map(_record, self.before):
+            before[frame] = shape, handles or before.get(frame, ((), ()))[1]
+        return Fill(sorted([*kept, *later.gaps]), [(frame, *shape, *handles) for frame, (shape, handles) in before.items()])
+
+
+def _record(key: Sequence[float]) -> tuple:
+    """A changed key with its handles, if they moved, as one entry."""
+    return (*key[:4], tuple(key[4:]))
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,8 @@ def steps(window: Window) -> Iterator[float]:
     sheet.spaces.active.dopesheet.show_only_selected = False
     sheet.spaces.active.show_region_ui = False
     yield 1.0
-    window.call(bpy.ops.vivant.motion_inbetween, "EXEC_DEFAULT", True, scope="GAP")
+    window.call(bpy.ops.vivant.motion_inbetween, "EXEC_DEFAULT", True, scope="GAP", output="SPARSE")
+    window.call(bpy.ops.vivant.motion_inbetween, "EXEC_DEFAULT", True, scope="GAP", output="BAKED", another=True)
     window.show_tab()
     region = next(region for region in sheet.regions if region.type == "WINDOW")
     with bpy.context.temp_override(window=bpy.context.window_manager.windows[0], area=sheet, region=region):

@@ -83,6 +83,20 @@ def test_few_keys_pose_the_bone_as_the_bake_does(scene, mode):
     assert degrees <= 0.5 + 0.05 and metres <= 0.002 + 1e-5
 
 
+@pytest.mark.parametrize("outputs", [("BAKED", "SPARSE"), ("SPARSE", "BAKED"), ("BAKED", "SPARSE", "BAKED")])
+def test_filled_anew_in_the_other_way_it_can_still_be_taken_out_without_a_trace(scene, outputs):
+    rig = posing.turning_rig()
+    before, still = posing.bits(rig), posing.motion(rig, posing.outside(5, 26))
+    scene.frame_set(14)
+    for output in outputs:
+        inbetween_object(rig, output=output)
+        inbetween_object(rig, scope="RANGE", frame_range=(5, 26), output=output)
+    assert np.array_equal(posing.motion(rig, posing.outside(5, 26)), still)
+    takes.accept(rig)
+    takes.remove_generated(rig)
+    assert posing.bits(rig) == before
+
+
 def test_a_range_passes_the_user_s_keys_without_a_corner(scene):
     rig = posing.turning_rig("QUATERNION")
     scene.frame_set(14)
