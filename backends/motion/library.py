@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common import rotations as quaternions
+from ..common.errors import VivantError
 from .clip import Clip
 
 Array = NDArray[np.floating]
@@ -48,8 +49,9 @@ class Library:
     """All frames (N) of clips of one skeleton and frame rate, mirrored ones too, laid end to end.
 
     clips: those and their mirror images, first (C,): where each begins in the N, end (N,): one past the last frame of a frame's
-    clip; pose, velocity (N, 3 J): see `describe`, each divided by its root mean square; scales: these two;
-    facing (N,): the heading h as exp(ih); ground (N,): the root's z + ix, which a turn by h multiplies with that; height (N,).
+    clip; pose, velocity (N, 3 J + 1): see `describe`, divided by their root mean squares, `scales`, and each row's squared
+    length; facing (N,): the heading h as exp(ih); ground (N,): the root's z + ix, which a turn by h multiplies with that;
+    height (N,): the root's.
     """
 
     clips: tuple[Clip, ...]
@@ -91,8 +93,15 @@ def same_skeleton(a: Clip, b: Clip) -> bool:
 
 @functools.lru_cache(maxsize=2)
 def index(clips: tuple[Clip, ...], fps: float) -> Library:
-    """The library of clips of one skeleton, resampled to `fps`; remembered for the clips it was made of."""
-    clips = tuple(resample(clip, np.arange(0, len(clip) - 1 + 1e-6, clip.fps / fps)).replace(fps=fps) for clip in clips)
+    """The library of clips of one skeleton, resampled to `fps`; remembered for the clips it was made of.
+
+    Raises VivantError for values that are not finite.
+    """
+    if not all(
+        np.all(np.isfinite(values)) for clip in clips for values in (clip.rotations, clip.root, *clip.translations.values())
+    ):
+        raise VivantError("A value in the library is not a finite number.", "Leave that clip out.")
+    clips = tuple(_at_rate(clip, fps) for clip in clips)
     mirror = mirror_of(clips[0])
     if mirror is not None:
         clips += tuple(mirrored(clip, mirror) for clip in clips)
@@ -106,13 +115,19 @@ def index(clips: tuple[Clip, ...], fps: float) -> Library:
         clips=clips,
         first=ends - lengths,
         end=np.repeat(ends, lengths),
-        pose=(pose / scales[0]).astype(np.float32),
-        velocity=(velocity / scales[1]).astype(np.float32),
+        pose=_table(pose / scales[0]),
+        velocity=_table(velocity / scales[1]),
         scales=scales,
         facing=np.exp(1j * heading),
         ground=root[:, 2] + 1j * root[:, 0],
         height=root[:, 1],
     )
+
+
+def _at_rate(clip: Clip, fps: float) -> Clip:
+    if clip.fps == fps:
+        return clip
+    return resample(clip, np.arange(0, len(clip) - 1 + 1e-6, clip.fps / fps)).replace(fps=fps)
 
 
 def describe(clip: Clip) -> tuple[Array, Array, Array]:
@@ -135,6 +150,11 @@ def describe(clip: Clip) -> tuple[Array, Array, Array]:
 
 def _rows(vectors: Array) -> Array:
     return vectors.reshape(len(vectors), -1)
+
+
+def _table(rows: Array) -> Array:
+    """Rows (N, D) and their squared lengths, so that one product gives distances: (N, D + 1)."""
+    return np.concatenate([rows, np.sum(rows**2, axis=1, keepdims=True)], axis=1, dtype=np.float32)
 
 
 def _spread(values: Array) -> float:
@@ -160,8 +180,8 @@ def search(library: Library, query: Query, count: int, weights: Weights = WEIGHT
     A stretch has a frame beyond each of its ends.
     """
     from_start, from_end = _distances(library.pose, query.poses, library.scales[0], weights.pose)
-    from_start = from_start + _distances(library.velocity, query.velocities[:1], library.scales[1], weights.velocity)[0]
-    at_end = _distances(library.velocity, query.velocities[1:], library.scales[1], weights.velocity)[0]
+    at_start, at_end = _distances(library.velocity, query.velocities, library.scales[1], weights.velocity)
+    from_start = from_start + at_start
     frames = len(library.facing)
     way, turn = complex(query.way[2], query.way[0]), np.exp(1j * query.turn)
     cost, length = np.full(frames, np.inf), np.zeros(frames, np.intp)
@@ -191,13 +211,13 @@ def search(library: Library, query: Query, count: int, weights: Weights = WEIGHT
 
 
 def _distances(rows: Array, points: Sequence[Array | None], scale: float, weight: float) -> list[Array]:
-    """Weighted mean squared distance of all rows (N, D) from each point (D,), which is in units of `scale`; 0 from None."""
-    known = [point / scale for point in points if point is not None]
-    if not known:
-        return [np.zeros(len(rows), np.float32)] * len(points)
-    targets = np.stack(known).astype(np.float32)
-    apart = np.einsum("nd,nd->n", rows, rows) - 2 * (targets @ rows.T) + np.einsum("kd,kd->k", targets, targets)[:, None]
-    return list(weight / rows.shape[1] * np.maximum(apart, 0))
+    """Weighted mean squared distance of all rows of a table (N, D + 1) from points (D,) in units of `scale`; 0 from None."""
+    targets = np.zeros((len(points), rows.shape[1]), np.float32)
+    for target, point in zip(targets, points, strict=True):
+        if point is not None:
+            target[:-1], target[-1] = -2 * point / scale, 1
+    apart = targets @ rows.T + np.sum(targets[:, :-1] ** 2, axis=1, keepdims=True) / 4
+    return list(weight / (rows.shape[1] - 1) * np.maximum(apart, 0))
 
 
 def resample(clip: Clip, times: Array) -> Clip:
@@ -284,7 +304,8 @@ def mirrored(clip: Clip, mirror: Mirror) -> Clip:
         )
         for joint, values in clip.translations.items()
     }
-    return clip.replace(rotations=quaternions.continuous(local), root=image(clip.root), translations=translations)
+    rotations = quaternions.continuous(local).astype(clip.rotations.dtype)
+    return clip.replace(rotations=rotations, root=image(clip.root).astype(clip.root.dtype), translations=translations)
 
 
 def _at_rest(clip: Clip) -> Clip:

@@ -43,8 +43,9 @@ def error(found: Clip, truth: Clip) -> float:
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("length", [2, 15, 30, 45, 119])
-def test_a_walk_is_found_again_wherever_it_goes_and_whatever_its_phase(length, seed):
+@pytest.mark.parametrize(("length", "share"), [(2, 1.0), (15, 0.5), (30, 0.5), (45, 0.5), (119, 0.8)])
+def test_a_walk_is_found_again_wherever_it_goes_and_whatever_its_phase(length, share, seed):
+    """To a share of the spline's largest error, or two centimetres."""
     rng = np.random.default_rng(seed)
     truth = walk(rng.uniform(0, 6), 170, heading=rng.uniform(-3, 3))
     truth = truth.replace(root=truth.root + np.array([5, 0, -7], np.float32))
@@ -53,7 +54,7 @@ def test_a_walk_is_found_again_wherever_it_goes_and_whatever_its_phase(length, s
     found, report = inbetween(truth, keys, "retrieval", clips)
     plain, _ = inbetween(truth, keys, "spline")
     assert report.solver == "retrieval" and report.fallback == "" and report.key_error == 0
-    assert error(found, truth) < max(0.65 * error(plain, truth), 0.02)
+    assert error(found, truth) < max(share * error(plain, truth), 0.02)
 
 
 def test_other_tempos_are_warped_and_other_frame_rates_resampled():
@@ -132,10 +133,13 @@ def test_auto_takes_the_library_where_it_serves_and_says_why_not():
     keys = gap_of(truth, 40, 40)
     assert inbetween(truth, keys)[1].solver == "spline" and inbetween(truth, keys)[1].fallback == ""
     assert inbetween(truth, keys, library=[walk(0.0, 300)])[1].solver == "retrieval"
+    broken = walk(0.0, 300)
+    broken.root[7] = np.nan
     other = walk(0.0, 300).replace(names=[*NAMES[:-1], "tail"])
     for asked, clips, why in (
         ("auto", [other], "no clip of this skeleton"),
         ("retrieval", [], "needs a library"),
+        ("auto", [broken], "not a finite number"),
         ("auto", [walk(0.0, 30)], "no stretch of motion as long"),
     ):
         found, report = inbetween(truth, keys, asked, clips)
