@@ -61,29 +61,34 @@ def fill(windows: Windows, gap: int, after: int, vectors: Filler, rotations: Fil
     return windows.forward(turned, moved)
 
 
-def retrieve(windows: Windows, gap: int, after: int, libraries: Libraries) -> tuple[Array, Array]:
-    """The same by the retrieval solver, window by window; where it has nothing it is the spline."""
-    frames = PAST + gap + after
-    known = np.ones(frames, bool)
-    known[PAST : PAST + gap] = False
-    filled = []
+def retrieve(windows: Windows, libraries: Libraries) -> dict[tuple[str, int], tuple[Array, Array]]:
+    """The same by the retrieval solver, for all its rows and gaps: window by window, for a library is indexed once."""
+    filled: dict[tuple[str, int], list[Clip]] = {row: [] for row in itertools.product(RETRIEVAL, GAPS)}
     for rotations, root, performer in zip(windows.rotations, windows.root, windows.performers, strict=True):
-        clip = windows.skeleton.replace(rotations=rotations[:frames], root=root[:frames])
-        filled.append(solve.inbetween(clip, known, "retrieval", libraries[performer])[0])
-    missing = slice(PAST, PAST + gap)
-    return windows.forward(
-        np.stack([one.rotations[missing] for one in filled]), np.stack([one.root[missing] for one in filled])
-    )
+        for (method, gap), clips in filled.items():
+            frames = PAST + gap + RETRIEVAL[method]
+            known = np.ones(frames, bool)
+            known[PAST : PAST + gap] = False
+            clip = windows.skeleton.replace(rotations=rotations[:frames], root=root[:frames])
+            clips.append(solve.inbetween(clip, known, "retrieval", libraries[performer])[0])
+    return {
+        (method, gap): windows.forward(
+            np.stack([clip.rotations[PAST : PAST + gap] for clip in clips]),
+            np.stack([clip.root[PAST : PAST + gap] for clip in clips]),
+        )
+        for (method, gap), clips in filled.items()
+    }
 
 
 def measure(windows: Windows, sigma: Array, libraries: Libraries) -> dict[str, dict[int, dict[str, float]]]:
     """L2P, L2Q and NPSS of every method at every gap."""
     positions, rotations = windows.forward()
+    retrieved = retrieve(windows, libraries)
     table: dict[str, dict[int, dict[str, float]]] = {method: {} for method in (*METHODS, *RETRIEVAL)}
     for method, gap in itertools.product(table, GAPS):
         missing = slice(PAST, PAST + gap)
         if method in RETRIEVAL:
-            p, q = retrieve(windows, gap, RETRIEVAL[method], libraries)
+            p, q = retrieved[method, gap]
         else:
             vectors, turns, after = METHODS[method]
             p, q = fill(windows, gap, after, vectors, turns)
