@@ -82,9 +82,9 @@ def fundamental(*latents: Latent) -> int:
     """The channel that shows a part's whole cycle: of those at least half as strong as the strongest, and not a third
     faster than the slowest of them, the strongest."""
     strength = np.min([latent.amplitude.mean(axis=0) for latent in latents], axis=0)
-    hertz = np.mean([np.average(latent.frequency, axis=0, weights=latent.amplitude**2 + 1e-12) for latent in latents], axis=0)
+    pace = np.mean([np.abs(wrap(np.diff(latent.phase, axis=0))).mean(axis=0) for latent in latents], axis=0)  # cycles a frame
     strong = strength >= strength.max() / 2
-    return int(np.argmax(np.where(strong & (hertz <= 4 / 3 * hertz[strong].min()), strength, -1)))
+    return int(np.argmax(np.where(strong & (pace <= 4 / 3 * pace[strong].min()), strength, -1)))
 
 
 def clock(latent: Latent, channel: int, fps: float) -> Array:
