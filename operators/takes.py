@@ -67,7 +67,8 @@ def _show(settings: VIVANT_PG_takes, index: int) -> None:
 
 
 def _strength(settings: VIVANT_PG_takes) -> float:
-    return generated.strength_of(settings.id_data.animation_data.action)
+    data = settings.id_data.animation_data
+    return generated.strength_of(data.action) if data and data.action else 1.0
 
 
 def _set_strength(settings: VIVANT_PG_takes, strength: float) -> None:

@@ -169,12 +169,11 @@ class VIVANT_PT_motion(Tab, bpy.types.Panel):
         fill = column.operator("vivant.motion_inbetween", text="Fill Every Gap in Range", icon="ACTION")
         fill.scope = "RANGE"
         fill.frame_start, fill.frame_end = context.scene.frame_start, context.scene.frame_end
-        original = takes.original_of(armature)
-        if original is None:
+        take, original, every = data.action, takes.original_of(armature), takes.takes_of(armature)
+        if not every:
             return
-        take, every = data.action, takes.takes_of(armature)
         box = layout.box()
-        paragraph(box, context, f"Takes of “{original.name}”, which is untouched", icon="ACTION_TWEAK")
+        paragraph(box, context, f"Takes of “{(original or take).name}”, which is untouched", icon="ACTION_TWEAK")
         row = box.row()
         row.template_list("VIVANT_UL_takes", "", bpy.data, "actions", armature.vivant_takes, "shown", rows=max(2, len(every)))
         column = row.column(align=True)
@@ -185,6 +184,8 @@ class VIVANT_PT_motion(Tab, bpy.types.Panel):
         if made:
             another.scope, another.output, another.solver = made.scope, made.output, made.solver
             another.frame_start, another.frame_end = context.scene.frame_start, context.scene.frame_end
+        if original is None:
+            return
         column.operator("vivant.take_remove", text="", icon="REMOVE")
         box.prop(armature.vivant_takes, "strength", slider=True)
         if made:
@@ -211,13 +212,24 @@ def described(made: takes.Made) -> str:
 class VIVANT_UL_takes(bpy.types.UIList):
     """The takes of the active armature, of all actions"""
 
-    def draw_item(self, context, layout, data, take, icon, active_data, active_property, index=0, flag=0) -> None:
+    def draw_item(
+        self,
+        context: bpy.types.Context,
+        layout: bpy.types.UILayout,
+        data: bpy.types.BlendData,
+        item: bpy.types.Action,
+        icon: int,
+        active_data: bpy.types.PropertyGroup,
+        active_property: str,
+        index: int = 0,
+        flt_flag: int = 0,
+    ) -> None:
         row = layout.split(factor=0.68)
-        row.prop(take, "name", text="", emboss=False)
-        if made := takes.made_of(take):
+        row.prop(item, "name", text="", emboss=False)
+        if made := takes.made_of(item):
             row.label(text=made.solver.capitalize())
 
-    def filter_items(self, context, data, property) -> tuple[list[int], list[int]]:
+    def filter_items(self, context: bpy.types.Context, data: bpy.types.BlendData, property: str) -> tuple[list[int], list[int]]:
         own = takes.takes_of(context.active_object)
         return [self.bitflag_filter_item if action in own else 0 for action in bpy.data.actions], []
 

@@ -49,7 +49,7 @@ class Part:
 
 def parts_of(take: bpy.types.Action) -> list[Part]:
     """All parts of a take."""
-    stored = json.loads(str(takes.known_of(take, "parts") or "[]"))
+    stored = json.loads(takes.known_of(take, "parts") or "[]")
     return [Part(**{**part, "gap": tuple(part["gap"])}) for part in stored]
 
 

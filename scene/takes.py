@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import bpy
 
@@ -64,8 +65,7 @@ class Made:
 def original_of(armature: bpy.types.Object | None) -> bpy.types.Action | None:
     """The user's action when the object shows a take, else None."""
     data = armature.animation_data if armature else None
-    known = data.action.get(KEY) if data and data.action else None
-    return known.get("original") if known else None
+    return known_of(data.action, "original") if data and data.action else None
 
 
 def takes_of(armature: bpy.types.Object | None) -> list[bpy.types.Action]:
@@ -83,8 +83,8 @@ def open_take(armature: bpy.types.Object, another: bool = False) -> bpy.types.Ac
     if original and not another:
         return action
     user = original or action
-    siblings = [take for take in bpy.data.actions if _known(take).get("original") == user]
-    fake_user = _known(siblings[0])["fake_user"] if siblings else user.use_fake_user
+    siblings = [take for take in bpy.data.actions if known_of(take, "original") == user]
+    fake_user = known_of(siblings[0], "fake_user") if siblings else user.use_fake_user
     take = user.copy()
     take.name = f"{user.name} take"
     take[KEY] = {**_known(user), "original": user, "slot": slot.handle, "fake_user": fake_user, "strength": 1.0}
@@ -181,7 +181,7 @@ def set_fills(action: bpy.types.Action, slot: bpy.types.ActionSlot, fills: Mappi
 
 def made_of(take: bpy.types.Action) -> Made | None:
     """How a take was made; None for other actions."""
-    known = _known(take).get("made")
+    known = known_of(take, "made")
     return Made(**json.loads(known)) if known else None
 
 
@@ -190,9 +190,10 @@ def note(take: bpy.types.Action, **facts: object) -> None:
     take[KEY] = {**_known(take), **facts}
 
 
-def known_of(take: bpy.types.Action, fact: str) -> object:
+def known_of(take: bpy.types.Action, fact: str) -> Any:
     """What was recorded of a take by that name, or None."""
-    return _known(take).get(fact)
+    group = take.get(KEY)
+    return group.get(fact) if group else None
 
 
 def curve_name(curve: bpy.types.FCurve) -> str:
@@ -221,8 +222,7 @@ def _shown(armature: bpy.types.Object) -> tuple[bpy.types.Action, bpy.types.Acti
 
 
 def _takes(original: bpy.types.Action, handle: int) -> list[bpy.types.Action]:
-    facts = ((take, _known(take)) for take in bpy.data.actions)
-    return [take for take, known in facts if known.get("original") == original and known.get("slot") == handle]
+    return [take for take in bpy.data.actions if known_of(take, "original") == original and known_of(take, "slot") == handle]
 
 
 def _close(armature: bpy.types.Object, take: bpy.types.Action, original: bpy.types.Action, slot: bpy.types.ActionSlot) -> None:
@@ -232,5 +232,5 @@ def _close(armature: bpy.types.Object, take: bpy.types.Action, original: bpy.typ
         ended.user_remap(original)
         bpy.data.actions.remove(ended)
     actions.assign(armature, original, handle)
-    if not any(_known(other).get("original") == original for other in bpy.data.actions):
+    if not any(known_of(other, "original") == original for other in bpy.data.actions):
         original.use_fake_user = bool(fake_user)

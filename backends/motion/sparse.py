@@ -97,7 +97,7 @@ def to_quaternions(channels: Array, mode: str) -> Array:
 def _least_squares(times: Array, values: Array, places: Index, slopes: Array | None, exact: Index) -> Keys:
     """The keys at these places that follow all samples best; of equally good ones those nearest to the samples."""
     near, steep = values[places], np.gradient(values, times, axis=0)[places]
-    free = np.ones((2, len(places), values.shape[1]), bool)
+    free: NDArray[np.bool_] = np.ones((2, len(places), values.shape[1]), bool)
     free[0, np.isin(places, exact)] = False
     if slopes is not None:
         given = np.isfinite(slopes)
@@ -106,7 +106,7 @@ def _least_squares(times: Array, values: Array, places: Index, slopes: Array | N
     basis = _basis(times, times[places])
     start = np.concatenate([near, steep])
     rest = values - basis @ start
-    free = free.reshape(len(start), -1)
+    free = free.reshape(start.shape)
     for columns in {tuple(np.flatnonzero((free == free[:, [column]]).all(axis=0))) for column in range(values.shape[1])}:
         rows = free[:, columns[0]]
         start[np.ix_(rows, columns)] += np.linalg.lstsq(basis[:, rows], rest[:, columns], rcond=1e-10)[0]
