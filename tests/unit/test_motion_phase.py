@@ -7,6 +7,7 @@ import pytest
 from vivant.backends.common import rotations as quaternions
 from vivant.backends.common.errors import VivantError
 from vivant.backends.motion.clip import Clip
+from vivant.backends.motion.formats import bvh
 from vivant.backends.motion.phase import edit, parts, periodic
 from vivant.backends.motion.phase.edit import Edit
 from vivant.backends.motion.phase.periodic import Latent
@@ -249,5 +250,27 @@ def test_wrong_edits_are_refused_in_a_sentence():
             Edit(**wrong)
     with pytest.raises(VivantError, match="no phase of a part “tail”"):
         edit.apply(clip, HUMAN, latents, {"tail": Edit(2)})
+    with pytest.raises(VivantError, match="has 80 frames, the clip 300"):
+        edit.swap(clip, swinging()[0], HUMAN, latents, latents, ("torso",))
     with pytest.raises(VivantError, match="same skeleton"):
         edit.swap(clip, clip.replace(fps=24), HUMAN, latents, latents, ("torso",))
+
+
+@pytest.mark.parametrize(
+    ("file", "limbs"),
+    [
+        ("cmu_07_12_walk_120fps", ["left arm", "left leg", "right arm", "right leg"]),
+        ("cmu_35_28_walk_asf", ["left arm", "left leg", "right arm", "right leg"]),
+        ("deepmimic_backflip", ["left arm", "left leg", "right arm", "right leg"]),
+        ("fox_run", ["left arm", "left leg", "right arm", "right leg"]),
+        ("bird_glide", ["left arm", "left leg", "right arm", "right leg"]),
+        ("dragon_fly_flap", ["left arm", "left arm 2", "left leg", "right arm", "right arm 2", "right leg"]),
+        ("snake_side_winding", []),
+    ],
+)
+def test_real_rigs_fall_into_their_limbs(data, file, limbs):
+    clip = bvh.read_bvh(data / "mocap" / "bvh" / f"{file}.bvh")
+    found = parts.find(clip.names, clip.parents)
+    assert sorted(found) == sorted([*limbs, "torso"])
+    joints = [joint for members in found.values() for joint in members]
+    assert len(joints) == len(set(joints)) and 0 not in joints

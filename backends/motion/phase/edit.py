@@ -46,7 +46,7 @@ def apply(clip: Clip, parts: Parts, latents: Mapping[str, Latent], edits: Mappin
     """
     rotations = clip.rotations.copy()
     for part, edit in edits.items():
-        joints = _joints(part, parts, latents)
+        joints = _joints(part, parts, latents, clip)
         if edit == Edit():
             continue
         cycles = clock(latents[part], fundamental(latents[part]), clip.fps)
@@ -69,7 +69,8 @@ def swap(
     rotations = clip.rotations.copy()
     near = np.arange(len(clip)) * min(1.0, (len(other) - 1) / max(len(clip) - 1, 1))
     for part in chosen:
-        joints = _joints(part, parts, latents)
+        joints = _joints(part, parts, latents, clip)
+        _joints(part, parts, others, other)
         channel = fundamental(latents[part], others[part])
         wanted, cycles = clock(latents[part], channel, clip.fps), clock(others[part], channel, clip.fps)
         mean, swing = oscillation(other.rotations[:, joints], cycles)
@@ -110,10 +111,14 @@ def oscillation(rotations: Array, cycles: Array) -> tuple[Array, Array]:
     return mean, quaternions.difference(mean, q)
 
 
-def _joints(part: str, parts: Parts, latents: Mapping[str, Latent]) -> list[int]:
+def _joints(part: str, parts: Parts, latents: Mapping[str, Latent], clip: Clip) -> list[int]:
     if part not in parts or part not in latents:
         known = sorted(parts.keys() & latents.keys())
         raise VivantError(f"There is no phase of a part “{part}”.", f"The parts are {', '.join(known) or 'none'}.")
+    if len(latents[part].phase) != len(clip):
+        raise VivantError(
+            f"The phase of the {part} has {len(latents[part].phase)} frames, the clip {len(clip)}.", "Take it anew."
+        )
     return list(parts[part])
 
 
