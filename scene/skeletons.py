@@ -132,14 +132,15 @@ def retarget_to(
     """Put a human's clip on an armature of another human, at the scene's frame rate, into a new action.
 
     The mapping of the armature's bones is saved on it as the custom property `vivant_humanoid`, which may be edited.
-    Control rigs are written on their FK controls.  Raises VivantError for what is no human, for limbs that follow IK,
-    and as `write_clip`.
+    Control rigs are written on their FK controls, frame by frame, as only Blender's evaluation knows how they hang together.
+    Raises VivantError for what is no human, for limbs that follow IK, and as `write_clip`.
     """
     _check_writable(armature)
     human = human_of(armature)
-    controls = any(set(human.values()) == set(table.values()) for table in humanoid.CONTROLS)
-    if controls:
-        check_fk(armature)
+    humanoid.check(human, _bones(armature))
+    check_fk(armature)
+    if any(_constrained(above) for bone in human.values() for above in armature.pose.bones[bone].parent_recursive):
+        # Controls: what moves one of them along with another is not the hierarchy, so the human's own stands in for it.
         joints = [joint for joint in humanoid.JOINTS if joint in human]
         parents = [joints.index(_canonical_parent(joint, human)) if joint != "pelvis" else -1 for joint in joints]
         target = _skeleton(armature, [human[joint] for joint in joints], parents)
@@ -201,6 +202,8 @@ def _check_writable(armature: bpy.types.Object) -> None:
     _bones(armature)
     if not armature.is_editable:
         raise VivantError(f"'{armature.name}' is linked from another file.", "Make a library override of it first.")
+    if armature.matrix_world.determinant() <= 0:
+        raise VivantError(f"'{armature.name}' is mirrored or flattened by its scale.", "Apply its scale first.")
     if armature.animation_data and armature.animation_data.use_tweak_mode:
         raise VivantError(
             f"'{armature.name}' is in the NLA editor's tweak mode.", "Leave tweak mode (Tab in the NLA editor) first."

@@ -105,7 +105,15 @@ def find(names: Sequence[str], parents: Parents, positions: Array) -> dict[str, 
     return {joint: names[found[joint]] for joint in JOINTS if joint in found}
 
 
-def _missing(found: Mapping[str, int]) -> list[str]:
+def check(human: Mapping[str, str], names: Sequence[str]) -> None:
+    """Raises VivantError for a mapping that lacks joints of `NEEDED`, or names what the skeleton does not have."""
+    if absent := [name for name in human.values() if name not in names]:
+        raise VivantError(f"The mapping names '{absent[0]}', which the skeleton does not have.", "Correct the rig's mapping.")
+    if missing := _missing(human):
+        raise VivantError(f"The mapping lacks {', '.join(missing)}.", "Name them in the rig's mapping.")
+
+
+def _missing(found: Mapping[str, object]) -> list[str]:
     return [joint for joint in NEEDED if joint not in found]
 
 

@@ -110,11 +110,7 @@ def retarget(
 def _indices(clip: Clip, human: Mapped | None, places: Array) -> dict[str, int]:
     names = list(clip.names)
     found = humanoid.find(names, clip.parents, places) if human is None else human
-    absent = [name for name in found.values() if name not in names]
-    if absent:
-        raise VivantError(f"The mapping names '{absent[0]}', which the skeleton does not have.", "Correct the rig's mapping.")
-    if missing := [joint for joint in humanoid.NEEDED if joint not in found]:
-        raise VivantError(f"The mapping lacks {', '.join(missing)}.", "Name them in the rig's mapping.")
+    humanoid.check(found, names)
     return {joint: names.index(name) for joint, name in found.items()}
 
 

@@ -153,6 +153,15 @@ def test_a_linked_rig_is_refused(scene, tmp_path):
         api.retarget(clip, into.objects[0])
 
 
+def test_a_mirrored_rig_is_refused(scene):
+    clip, rig = skeletons.clip_of(waving(small_human("a")), range(1, 3)), small_human("b")
+    rig.scale.x = -1
+    bpy.context.view_layer.update()
+    with pytest.raises(VivantError, match="mirrored"):
+        api.retarget(clip, rig)
+    assert rig.animation_data is None
+
+
 @pytest.fixture
 def operator():
     from vivant.operators import retarget
@@ -247,6 +256,7 @@ def test_a_generated_rigify_rig_walks_on_its_fk_controls_and_is_refused_in_ik(ri
     with pytest.raises(VivantError, match="IK_FK to 1"):
         api.retarget(walk, rig)
     assert rig.animation_data.action is None
+    rig[skeletons.HUMAN] = {**humanoid.RIGIFY, "head": ""}  # an edited mapping is written the same way
     switches = [rig.pose.bones[bone] for bone, _ in skeletons.SWITCHES if bone in rig.pose.bones]
     for switch in switches:
         switch["IK_FK"] = 1.0

@@ -104,6 +104,13 @@ def test_a_human_without_names_is_found_by_its_shape_whichever_way_it_faces(turn
     assert humanoid.find(names, PARENTS, places) == dict(zip(JOINTS, names, strict=True))
 
 
+@pytest.mark.parametrize("controls", humanoid.CONTROLS, ids=["Rigify", "Auto-Rig Pro"])
+def test_a_control_rig_is_known_by_its_controls_whatever_their_hierarchy(controls):
+    names = ["root", *controls.values(), "hand_ik.L"]
+    parents = np.array([-1] + [0] * (len(names) - 1))
+    assert humanoid.find(names, parents, np.zeros((len(names), 3))) == controls
+
+
 def test_what_is_missing_is_named():
     keep = [index for index, joint in enumerate(JOINTS) if not joint.startswith(("upper_arm", "forearm", "hand", "collar"))]
     parents = np.array([keep.index(PARENTS[index]) if PARENTS[index] >= 0 else -1 for index in keep])
