@@ -26,7 +26,7 @@ Index = NDArray[np.intp]
 UP = np.array([0.0, 1.0, 0.0])
 GROUND = np.array([1.0, 0.0, 1.0])
 WARP = (0.8, 1.25)  # length of a stretch over that of the gap
-FINENESS = 3  # frames between the lengths that are tried
+FINENESS = 2  # frames between the lengths that are tried
 ASYMMETRY = 0.1  # of the skeleton's size: a rest pose further than this from its mirror image has none
 
 
