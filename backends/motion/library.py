@@ -141,7 +141,7 @@ def describe(clip: Clip) -> tuple[Array, Array, Array]:
     positions = positions.astype(np.float64)
     heading = heading_of(clip)
     steps = np.diff(positions, axis=0, prepend=positions[:1])
-    steps[:1] = steps[1:2]
+    steps[0] = steps[min(1, len(clip) - 1)]
     pose = positions - positions[:, :1]
     pose[:, 0] = positions[:, 0] * UP
     back = about_y(-heading)[:, None]

@@ -23,8 +23,7 @@ from .library import Match, Query
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
-DOES = "The nearest motions of a library, warped and bent onto the keys"
-LONGEST = 120  # frames at 30 a second
+LONGEST = 4.0  # seconds
 # Chosen on training takes for a low L2P at gaps of 5 to 45 frames, with the other takes of their performers as the library;
 # twice or half of each costs a percent or two of SLERP's, the nearest stretch alone ten.
 NEAREST = 16  # stretches that are averaged, or that seeds choose from
@@ -57,12 +56,14 @@ def retrieve(clip: Clip, keys: Mask, clips: Sequence[Clip], seed: int) -> tuple[
     )
     unmatched = []
     for gap, query in zip(gaps, queries(base, keys, gaps), strict=True):
-        matches = library.search(searched, query, NEAREST) if query.length <= LONGEST * clip.fps / 30 else []
+        matches = library.search(searched, query, NEAREST) if query.length <= LONGEST * clip.fps else []
         if matches:
             _write(filled, base, keys, matches[(seed - 1) % len(matches) :][:1] if seed else matches, *gap)
         else:
             unmatched.append(gap)
     if len(unmatched) == len(gaps):
+        if min(end - start for start, end in gaps) > LONGEST * clip.fps:
+            raise VivantError(f"The gap is longer than the {LONGEST:.0f} seconds that retrieval fills.", "Key a pose between.")
         raise VivantError("The library has no stretch of motion as long as the gap.", "Add clips, or key a pose between.")
     if unmatched:
         first = "from frame {} to {}".format(*unmatched[0])

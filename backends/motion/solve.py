@@ -42,7 +42,12 @@ SOLVERS = {
             "spline", "A velocity-matched cubic through the keys", "", lambda c, k, library, seed: (interpolate.cubic(c, k), [])
         ),
         Solver("slerp", "Constant velocity from key to key", "", lambda c, k, library, seed: (interpolate.linear(c, k), [])),
-        Solver("retrieval", retrieval.DOES, "a library of clips of the same skeleton", retrieval.retrieve),
+        Solver(
+            "retrieval",
+            "The nearest motions of a library, bent onto the keys",
+            "a library of clips of the same skeleton",
+            retrieval.retrieve,
+        ),
     )
 }
 AUTO = "auto"

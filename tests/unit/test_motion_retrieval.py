@@ -147,12 +147,19 @@ def test_auto_takes_the_library_where_it_serves_and_says_why_not():
         np.testing.assert_array_equal(found.rotations, inbetween(truth, keys, "spline")[0].rotations)
 
 
+def test_a_gap_longer_than_four_seconds_and_clips_of_a_frame_or_two_are_the_spline_s():
+    truth = walk(1.0, 200)
+    assert "longer than the 4 seconds" in inbetween(truth, gap_of(truth, 10, 130), "retrieval", [walk(0.0, 300)])[1].fallback
+    for one in (walk(0.0, 1), walk(0.0, 2), walk(0.0, 2, fps=60.0)):
+        assert inbetween(truth, gap_of(truth, 10, 10), "retrieval", [one])[1].solver == "spline"
+
+
 def test_gaps_without_a_match_are_named():
     truth = walk(1.0, 200)
-    keys = gap_of(truth, 10, 20) & gap_of(truth, 50, 125)
+    keys = gap_of(truth, 10, 20) & gap_of(truth, 50, 130)
     found, report = inbetween(truth, keys, "retrieval", [walk(0.0, 300)])
-    assert report.solver == "retrieval" and "from frame 50 to 175" in report.warnings[0]
-    np.testing.assert_array_equal(found.rotations[51:175], inbetween(truth, keys, "spline")[0].rotations[51:175])
+    assert report.solver == "retrieval" and "from frame 50 to 180" in report.warnings[0]
+    np.testing.assert_array_equal(found.rotations[51:180], inbetween(truth, keys, "spline")[0].rotations[51:180])
 
 
 @pytest.mark.parametrize(
