@@ -91,9 +91,9 @@ def retarget(
 
     def placed(places: Array) -> Clip:
         if above < 0:
-            return still.replace(root=places, translations={})
+            return _attached(still.replace(root=places, translations={}), into, target_rest)
         offset = quaternions.rotate(quaternions.conjugate(target_rest[1][above]), places - target_rest[0][above])
-        return still.replace(translations={pelvis: offset})
+        return _attached(still.replace(translations={pelvis: offset}), into, target_rest)
 
     feet = [[human[joint] for joint in _feet(source, into)] for human in (source, into)]
     places = _travel(positions[:, source["pelvis"]], source, into, source_rest[0], target_rest[0], feet)
@@ -175,6 +175,24 @@ def _shortest(a: Array, b: Array) -> Array:
         axis, length = np.cross(a, np.eye(3)[np.argmin(np.abs(a))]), 1.0
         return quaternions.exp(axis / np.linalg.norm(axis) * math.pi)
     return quaternions.exp(axis / length * math.atan2(length, cosine))
+
+
+def _attached(clip: Clip, human: Mapping[str, int], rest: tuple[Array, Array]) -> Clip:
+    """The clip with feet that hang on no leg, as in rigs made for IK, carried along by the shins."""
+    translations = dict(clip.translations)
+    for side in humanoid.SIDES:
+        shin, foot = human[f"shin.{side}"], human.get(f"foot.{side}", -1)
+        above = foot
+        while above > shin:
+            above = int(clip.parents[above])
+        if foot < 0 or above == shin:
+            continue
+        positions, rotations = clip.forward()
+        turn = quaternions.multiply(rotations[:, shin], quaternions.conjugate(rest[1][shin]))
+        place = positions[:, shin] + quaternions.rotate(turn, rest[0][foot] - rest[0][shin])
+        parent = clip.parents[foot]
+        translations[foot] = quaternions.rotate(quaternions.conjugate(rotations[:, parent]), place - positions[:, parent])
+    return clip.replace(translations=translations)
 
 
 def _feet(source: Mapping[str, int], into: Mapping[str, int]) -> list[str]:

@@ -128,6 +128,17 @@ def test_a_pelvis_below_other_bones_travels_by_itself():
     assert np.allclose(result.forward()[0][:, 1], source.root)
 
 
+def test_feet_that_hang_on_no_leg_follow_the_shins():
+    target = body()
+    places, parents = rest_pose(target)[0], target.parents.copy()
+    for side in "LR":
+        parents[target.names.index(f"foot.{side}")] = 0
+    offsets = np.where(parents[:, None] >= 0, places - places[parents], places)
+    source = moving(body(frames=3, seed=1), 2)
+    result = retarget(source, target.replace(parents=parents, offsets=offsets))
+    assert np.allclose(result.forward()[0][:, :-1], retarget(source, target).forward()[0][:, :-1])
+
+
 @pytest.mark.parametrize("missing", ["spine1", "spine2"])
 def test_a_bend_is_spread_over_fewer_spine_bones(missing):
     source = body(frames=1)
