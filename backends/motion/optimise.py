@@ -13,6 +13,7 @@ their next two only, so the normal equations are block-tridiagonal.  What is lef
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,15 +21,15 @@ from numpy.typing import NDArray
 
 from ..common import rotations as quaternions
 from . import contacts as feet
-from . import ik, metrics, spline
+from . import ik, interpolate, metrics, spline
 from .clip import Clip
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
-ITERATIONS = 3
+ITERATIONS = 2
 CHUNK = 90  # frames solved at once
-TURN, PATH, NEAR, STAND, GROUND = 0.003, 0.03, 1.0, 30.0, 30.0  # wa, wx, wp, wf, wh at 30 frames a second
+TURN, PATH, NEAR, STAND, GROUND = 0.003, 0.03, 1.0, 3.0, 30.0  # wa, wx, wp, wf, wh at 30 frames a second
 
 
 @dataclass(frozen=True)
@@ -187,18 +188,17 @@ def solve_blocks(blocks: Array, right: Array, damping: float = 0.0) -> Array:
     rest[:frames] = right
     rest = rest.reshape(pairs, 2 * size)
 
+    result = np.empty_like(rest)
     factors: list[Array] = []
     for pair in range(pairs):
         if pair:
             own[pair] -= following[pair - 1].T @ factors[-1]
-            rest[pair] -= factors[-1].T @ rest[pair - 1]
-        if pair < pairs - 1:
-            factors.append(np.linalg.solve(own[pair], following[pair]))
-    result = np.zeros_like(rest)
-    for pair in reversed(range(pairs)):
-        result[pair] = np.linalg.solve(own[pair], rest[pair])
-        if pair < pairs - 1:
-            result[pair] -= factors[pair] @ result[pair + 1]
+            rest[pair] -= following[pair - 1].T @ result[pair - 1]
+        both = np.linalg.solve(own[pair], np.concatenate([following[pair], rest[pair][:, None]], axis=1))
+        factors.append(both[:, :-1])
+        result[pair] = both[:, -1]
+    for pair in reversed(range(pairs - 1)):
+        result[pair] -= factors[pair] @ result[pair + 1]
     return result.reshape(-1, size)[:frames]
 
 
@@ -247,6 +247,12 @@ def optimise(clip: Clip, keys: Mask, prior: Clip, contacts: Mask | None = None) 
     rotations = np.where(free[..., None], pose.rotations, prior.rotations).astype(prior.rotations.dtype)
     root = np.where(free[:, :1], pose.root, prior.root).astype(prior.root.dtype)
     return prior.replace(rotations=rotations, root=root), ()
+
+
+def solve_optimise(clip: Clip, keys: Mask, library: Sequence[Clip] = (), seed: int = 0) -> tuple[Clip, list[str]]:
+    """The spline's in-betweens, optimised; keys (F, J).  Neither a library nor chance has a part in it."""
+    filled, said = optimise(clip, keys, interpolate.cubic(clip, keys))
+    return filled, list(said)
 
 
 def _cut(clip: Clip, rows: slice) -> Clip:

@@ -151,6 +151,16 @@ def test_frames_outside_the_keys_and_clips_without_gaps_do_not_change() -> None:
     assert optimise.optimise(clip, np.ones(len(clip), bool), clip)[0] is clip
 
 
+def test_as_a_solver_it_fills_the_gaps_itself() -> None:
+    clip, keys = walker()
+    whole = np.broadcast_to(keys[:, None], clip.rotations.shape[:2])
+    emptied = clip.replace(root=np.where(keys[:, None], clip.root, 0))
+    result, said = optimise.solve_optimise(emptied, whole)
+    assert np.array_equal(result.root[keys], clip.root[keys]) and said == []
+    feet = result.forward()[0][:, [3, 6]]
+    assert metrics.skating(feet, metrics.floor_height(feet)) < 0.3
+
+
 def test_a_painted_foot_is_held() -> None:
     clip, keys = walker()
     painted = np.zeros(clip.rotations.shape[:2], bool)
