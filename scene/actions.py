@@ -111,6 +111,12 @@ def write_keys(curve: bpy.types.FCurve, keys: Keys) -> None:
     curve.update()
 
 
+def restore_keys(curve: bpy.types.FCurve, keys: Keys) -> None:
+    """Replace all keys of a curve by keys that were read from one, automatic handles to the last bit."""
+    write_keys(curve, keys)
+    _write(curve, keys, HANDLES)
+
+
 def _write(curve: bpy.types.FCurve, keys: Keys, names: Sequence[str]) -> None:
     for name in names:
         curve.keyframe_points.foreach_set(name, keys[name].ravel())
@@ -253,5 +259,4 @@ def empty_gaps(curve: bpy.types.FCurve, gaps: Sequence[Gap], before: Sequence[Se
         for name, offset in zip(HANDLES, (handles[:2], handles[2:]), strict=True):
             if offset:
                 keys[name][at] = keys["co"][at] + np.array(offset)
-    write_keys(curve, keys)
-    _write(curve, keys, HANDLES)
+    restore_keys(curve, keys)

@@ -23,7 +23,7 @@ Array = NDArray[np.floating]
 # New keys of a track: times (n,), values (n, C), and the times of those that hold until the next key.
 New = tuple[Array, Array, list[float]]
 
-WHOLE = 1e-3  # frames: a key this near to a whole frame stands on it
+WHOLE = 1 / 64  # frames: a key this near to a whole frame stands on it; Blender merges keys within a hundredth
 AMBIGUOUS = 120.0  # degrees between two keys
 STILL = 1e-5  # metres, radians or factors: less is rounding, not motion
 NUDGE = 1 / 32  # frames: exact in float32, and more than the hundredth within which Blender merges keys

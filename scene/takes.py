@@ -119,7 +119,7 @@ def accept(armature: bpy.types.Object) -> bpy.types.Action:
             target = actions.add_curve_like(original, target_slot, curve)
         elif keys.tobytes() == actions.read_keys(target).tobytes():
             continue
-        actions.write_keys(target, keys)
+        actions.restore_keys(target, keys)
     set_fills(original, slot, fills_of(take, slot))
     _close(armature, take, original, slot)
     return original

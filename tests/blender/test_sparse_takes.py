@@ -156,3 +156,31 @@ def test_the_bound_is_in_the_scene_s_metres(scene):
 def test_an_unknown_output_is_refused(scene):
     with pytest.raises(VivantError, match="no output"):
         inbetween_object(posing.turning_rig(), output="DENSE")
+
+
+@pytest.mark.parametrize("output", ["BAKED", "SPARSE"])
+@pytest.mark.parametrize("near", [20.99, 21.01])
+def test_a_key_a_hundredth_of_a_frame_off_is_merged_with_no_new_key(scene, near, output):
+    rig = posing.armature()
+    posing.key(rig, "bone", "location", (1, near, 41), [(0, 0, 0), (1, 3, 2), (2, 0, 5)])
+    before = posing.bits(rig)
+    report = inbetween_object(rig, scope="RANGE", frame_range=(1, 41), output=output)
+    assert report.key_error == 0
+    takes.accept(rig)
+    takes.remove_generated(rig)
+    assert posing.bits(rig) == before
+
+
+def test_accepting_gives_stepped_neighbours_their_handles_too(scene):
+    rig = posing.armature()
+    rows = [Quaternion((0, 0, 1), angle) for angle in (0, 0.5, 1.0)]
+    rows[2].negate()
+    posing.key(rig, "bone", "rotation_quaternion", (1, 11, 21), [tuple(row) for row in rows], interpolation="SINE")
+    before = posing.bits(rig)
+    scene.frame_set(14)
+    inbetween_object(rig, output="SPARSE")
+    shown = posing.bits(rig)
+    takes.accept(rig)
+    assert posing.bits(rig) == shown
+    takes.remove_generated(rig)
+    assert posing.bits(rig) == before
