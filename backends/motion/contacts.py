@@ -19,8 +19,9 @@ Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
 FOOT = re.compile(r"foot|feet|ankle|toe|hoof|paw|(?<![a-z])ball(?![a-z])", re.IGNORECASE)
+NO_LEG = re.compile(r"fin(?!g)|flipper|wing|tail", re.IGNORECASE)
 
-# Lengths in legs (hip to ankle), times in seconds.  Chosen on training takes of CMU motion: `benchmarks/contacts.py`.
+# Lengths in legs (hip to ankle), times in seconds.  Set by hand from how people walk, tried on training takes (CMU).
 LOW, HIGH = 0.04, 0.06  # a foot comes down below the one and leaves above the other height
 STILL = 0.45  # legs a second that a standing foot may move where its speed is known
 SLIDE = 0.06  # a glide shorter than this is a foot that stands
@@ -78,7 +79,7 @@ def _hanging_limbs(clip: Clip, children: list[list[int]]) -> list[int]:
     height = rest.forward()[0][0, :, 1]
     low = height < height.min() + 0.1 * np.ptp(height)
     limbs: dict[tuple[float, ...], list[int]] = {}
-    for leaf in (j for j, below in enumerate(children) if not below and low[j]):
+    for leaf in (j for j, below in enumerate(children) if not below and low[j] and not NO_LEG.search(clip.names[j])):
         bones, joint = [], leaf
         while joint > 0 and len(children[clip.parents[joint]]) == 1:
             bones.append(round(float(np.linalg.norm(clip.offsets[joint])), 3))

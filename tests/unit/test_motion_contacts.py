@@ -104,6 +104,10 @@ def test_a_snake_and_a_single_joint_have_no_legs() -> None:
     assert contacts.find_legs(snake) == () == contacts.find_legs(skeleton(["Foot"], [-1], [[0, 0, 0]]))
 
 
+def test_fins_that_hang_down_are_no_legs() -> None:
+    assert contacts.find_legs(skeleton([f"fin_{i}" for i in range(9)], LEGGED, LEGS)) == ()
+
+
 def test_contact_begins_below_one_height_and_ends_above_another() -> None:
     heights = np.array([0.1, 0.04, 0.02, 0.04, 0.055, 0.07, 0.05, 0.01])
     np.testing.assert_array_equal(contacts.touching(heights, 0.03, 0.06), [0, 0, 1, 1, 1, 0, 0, 1])
