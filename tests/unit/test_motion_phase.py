@@ -231,13 +231,14 @@ def test_swapped_arms_swing_in_step_with_the_clip_and_about_the_others_pose():
     assert np.degrees(np.linalg.norm(turned, axis=-1)).max() < 1e-5
 
 
-def test_the_clock_goes_by_the_slowest_strong_channel_and_never_back():
+def test_the_clock_goes_by_the_channel_that_the_part_turns_with_and_never_back():
     frames = np.arange(90)
     hertz = np.array([1.8, 0.9, 0.4])
     phase = hertz * frames[:, None] / 30
     phase[40:50] = phase[40]  # stands still
     latent = Latent(np.tile([2.0, 1.5, 0.1], (90, 1)), np.tile(hertz, (90, 1)), np.zeros((90, 3)), phase % 1)
-    assert edit.fundamental(latent) == 1
+    swing = np.sin(2 * np.pi * (phase[:, 1] + 0.2)) + 0.3 * np.sin(2 * np.pi * phase[:, 0])
+    assert edit.fundamental((latent, quaternions.exp(swing[:, None, None] * [[0.3, 0, 0.1]]))) == 1
     cycles = edit.clock(latent, 1, 30)
     assert np.diff(cycles).min() >= edit.SLOWEST / 30 - 1e-12
     np.testing.assert_allclose(np.diff(cycles)[:39], 0.03)
