@@ -238,7 +238,7 @@ def test_the_clock_goes_by_the_channel_that_the_part_turns_with_and_never_back()
     phase[40:50] = phase[40]  # stands still
     latent = Latent(np.tile([2.0, 1.5, 0.1], (90, 1)), np.tile(hertz, (90, 1)), np.zeros((90, 3)), phase % 1)
     swing = np.sin(2 * np.pi * (phase[:, 1] + 0.2)) + 0.3 * np.sin(2 * np.pi * phase[:, 0])
-    assert edit.fundamental((latent, quaternions.exp(swing[:, None, None] * [[0.3, 0, 0.1]]))) == 1
+    assert edit.fundamental(30, (latent, quaternions.exp(swing[:, None, None] * [[0.3, 0, 0.1]]))) == 1
     cycles = edit.clock(latent, 1, 30)
     assert np.diff(cycles).min() >= edit.SLOWEST / 30 - 1e-12
     np.testing.assert_allclose(np.diff(cycles)[:39], 0.03)

@@ -54,7 +54,7 @@ def test_it_explains_swings_it_has_not_seen_and_its_clock_runs_at_their_tempo(mo
         for part, model in models.items():
             assert autoencoder.explained(model, [clip]) > 0.85
             latent = autoencoder.latent(model, clip)
-            cycles = edit.clock(latent, edit.fundamental((latent, clip.rotations[:, PARTS[part]])), clip.fps)
+            cycles = edit.clock(latent, edit.fundamental(clip.fps, (latent, clip.rotations[:, PARTS[part]])), clip.fps)
             assert len(cycles) == len(clip)
             assert (cycles[-1] - cycles[0]) / (len(clip) - 1) * clip.fps == pytest.approx(hertz, rel=0.06)
 

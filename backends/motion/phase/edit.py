@@ -49,7 +49,7 @@ def apply(clip: Clip, parts: Parts, latents: Mapping[str, Latent], edits: Mappin
         joints = _joints(part, parts, latents, clip)
         if edit == Edit():
             continue
-        cycles = clock(latents[part], fundamental((latents[part], rotations[:, joints])), clip.fps)
+        cycles = clock(latents[part], fundamental(clip.fps, (latents[part], rotations[:, joints])), clip.fps)
         mean, swing = oscillation(rotations[:, joints], cycles)
         wanted = cycles[0] + edit.tempo * (cycles - cycles[0]) + edit.shift
         swing = edit.amplitude * _read(swing, cycles, wanted, np.arange(float(len(clip))))
@@ -71,7 +71,7 @@ def swap(
     for part in chosen:
         joints = _joints(part, parts, latents, clip)
         _joints(part, parts, others, other)
-        channel = fundamental((latents[part], clip.rotations[:, joints]), (others[part], other.rotations[:, joints]))
+        channel = fundamental(clip.fps, (latents[part], clip.rotations[:, joints]), (others[part], other.rotations[:, joints]))
         wanted, cycles = clock(latents[part], channel, clip.fps), clock(others[part], channel, clip.fps)
         mean, swing = oscillation(other.rotations[:, joints], cycles)
         swing = _read(swing, cycles, wanted, near)
@@ -79,19 +79,17 @@ def swap(
     return clip.replace(rotations=rotations)
 
 
-def fundamental(*motions: tuple[Latent, Array]) -> int:
+def fundamental(fps: float, *motions: tuple[Latent, Array]) -> int:
     """The channel whose phase tells most of how a part turns: latents and local rotations (F, J, 4) of it in each clip.
 
-    That is the share of the turning which is in step with exp(2πi·phase), the least of the clips counting.  (Amplitudes
-    do not tell: the decoder may scale each channel as it likes.)
+    That is the share of the turning, about a mean of two seconds, which is in step with exp(2πi·phase); the least of the
+    clips counts.  (Amplitudes do not tell: the decoder may scale each channel as it likes.)
     """
     shares = []
     for latent, rotations in motions:
-        q = quaternions.continuous(rotations.astype(np.float64))
-        turns = quaternions.difference(quaternions.normalise(q.mean(axis=0)), q).reshape(len(q), -1)
-        turns -= turns.mean(axis=0)
+        turns = oscillation(rotations, np.arange(len(rotations)) / fps)[1].reshape(len(rotations), -1)
         step = np.exp(-2j * np.pi * latent.phase)
-        shares.append((np.abs(step.T @ turns) ** 2).sum(axis=1) / (len(q) * (turns**2).sum() + 1e-12))
+        shares.append((np.abs(step.T @ turns) ** 2).sum(axis=1) / (len(turns) * (turns**2).sum() + 1e-12))
     return int(np.argmax(np.min(shares, axis=0)))
 
 
