@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """In-betweens against SLERP on held-out CMU takes, by LaFAN1's protocol, and the time they take.
 
-    python dev.py bench inbetween [--data FOLDER] [--split heldout_take] [--out FILE.json] [--tune]
+    python dev.py bench inbetween [--data FOLDER] [--split heldout_take] [--weights FILE] [--out FILE.json] [--tune]
 
-`--tune` repeats the grid search on the training takes that chose the spline's damping.
+`--weights` adds the trained model, in a Python that has torch.  `--tune` repeats the grid search on the training takes that
+chose the spline's damping.
 """
 
 from __future__ import annotations
@@ -28,14 +29,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 GAPS = (5, 15, 30, 45)
 AFTER = 10  # frames known after the gap, target included, where any are
 Filler = Callable[[Array, Array], Array]
+Method = Callable[[Windows, int, int], tuple[Array, Array]]  # windows, gap, frames known after it: what is missing, global
 
 BASELINE = "SLERP"
-METHODS: dict[str, tuple[Filler, Filler, int]] = {  # vectors, rotations, frames known after the gap
-    "zero velocity": (spline.lerp_fill, spline.slerp_fill, 0),
-    BASELINE: (spline.lerp_fill, spline.slerp_fill, 1),
-    "spline": (spline.fill_vectors, spline.fill_rotations, 1),
-    "spline, frames after": (spline.fill_vectors, spline.fill_rotations, AFTER),
-}
 
 
 def fill(windows: Windows, gap: int, after: int, vectors: Filler, rotations: Filler) -> tuple[Array, Array]:
@@ -56,16 +52,51 @@ def fill(windows: Windows, gap: int, after: int, vectors: Filler, rotations: Fil
     return windows.forward(turned, moved)
 
 
-def measure(windows: Windows, sigma: Array) -> dict[str, dict[int, dict[str, float]]]:
+METHODS: dict[str, tuple[Method, int]] = {  # and the frames known after the gap
+    "zero velocity": (functools.partial(fill, vectors=spline.lerp_fill, rotations=spline.slerp_fill), 0),
+    BASELINE: (functools.partial(fill, vectors=spline.lerp_fill, rotations=spline.slerp_fill), 1),
+    "spline": (functools.partial(fill, vectors=spline.fill_vectors, rotations=spline.fill_rotations), 1),
+    "spline, frames after": (functools.partial(fill, vectors=spline.fill_vectors, rotations=spline.fill_rotations), AFTER),
+}
+
+
+def model(weights: pathlib.Path) -> Method:
+    """The trained model of a file."""
+    import torch
+
+    from vivant.backends.motion.transformer import network, solver
+
+    torch.set_num_threads(1)
+    net = network.load(weights)
+
+    def method(windows: Windows, gap: int, after: int) -> tuple[Array, Array]:
+        length = next(length for longest, length in network.LENGTHS if gap <= longest)
+        known = np.zeros(length, bool)
+        known[:PAST] = known[PAST + gap : PAST + gap + after] = True
+        hidden = [np.full((len(windows), length, *x.shape[2:]), np.nan, x.dtype) for x in (windows.rotations, windows.root)]
+        for values, truth in zip(hidden, (windows.rotations, windows.root), strict=True):
+            values[:, known] = truth[:, np.nonzero(known)[0]]
+        parts = []
+        for first in range(0, len(windows), 64):
+            q, p = (values[first : first + 64] for values in hidden)
+            mask = np.broadcast_to(known[:, None], q.shape[:3])
+            parts.append(solver.correct(net, q, p, mask, np.full(len(q), gap)))
+        q, p = (np.concatenate(part)[:, PAST : PAST + gap] for part in zip(*parts, strict=True))
+        return windows.forward(q, p)
+
+    return method
+
+
+def measure(windows: Windows, sigma: Array, methods: dict[str, tuple[Method, int]]) -> dict[str, dict[int, dict[str, float]]]:
     """L2P, L2Q and NPSS of every method at every gap."""
     positions, rotations = windows.forward()
-    table: dict[str, dict[int, dict[str, float]]] = {method: {} for method in METHODS}
-    for (method, (vectors, turns, after)), gap in itertools.product(METHODS.items(), GAPS):
+    table: dict[str, dict[int, dict[str, float]]] = {name: {} for name in methods}
+    for (name, (method, after)), gap in itertools.product(methods.items(), GAPS):
         missing = slice(PAST, PAST + gap)
-        p, q = fill(windows, gap, after, vectors, turns)
+        p, q = method(windows, gap, after)
         run = np.concatenate([rotations[:, PAST - 1 : PAST], q], axis=1)  # signs continue from the last past frame
         q = np.swapaxes(quaternions.continuous(np.swapaxes(run, 0, 1)), 0, 1)[:, 1:]
-        table[method][gap] = {
+        table[name][gap] = {
             "L2P": metrics.l2p(p, positions[:, missing], sigma),
             "L2Q": metrics.l2q(q, rotations[:, missing]),
             "NPSS": metrics.npss(q, rotations[:, missing]),
@@ -114,6 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data", help="folder with mocap/")
     parser.add_argument("--split", default="heldout_take")
+    parser.add_argument("--weights", type=pathlib.Path, help="of the trained model, see tools/train_inbetween.py")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out" / "bench" / "inbetween.json")
     parser.add_argument("--tune", action="store_true")
     options = parser.parse_args()
@@ -127,7 +159,10 @@ def main() -> None:
         tune(_mocap.windows(splits["train"], 105, 40, cap=600), sigma)
         return
     windows = _mocap.windows(splits[options.split], 65, 40)
-    table = measure(windows, sigma)
+    methods = dict(METHODS)
+    if options.weights:
+        methods |= {"model": (model(options.weights), 1), "model, frames after": (model(options.weights), AFTER)}
+    table = measure(windows, sigma, methods)
     times = {f"{joints} joints x {gap} frames": timing(joints, gap) for joints, gap in ((60, 45), (700, 100))}
 
     print(
