@@ -42,10 +42,10 @@ from vivant.backends.motion import metrics  # noqa: E402
 from vivant.backends.motion.clip import Clip  # noqa: E402
 from vivant.backends.motion.transformer import prior, rotations  # noqa: E402
 from vivant.backends.motion.transformer.body import PAST, Body, align, forward_kinematics, mirror  # noqa: E402
-from vivant.backends.motion.transformer.network import LENGTHS, LONGEST, Network, Size, Windows, save  # noqa: E402
+from vivant.backends.motion.transformer.network import LENGTHS, LONGEST, Network, Size, Windows, activity, save  # noqa: E402
 
 AT_ONCE = (128, 64, 48, 40, 24)  # windows in a step, by length; the last two lengths share their place
-SAMPLES = 512  # windows that errors are measured on, for each gap
+SAMPLES = 256  # windows that errors are measured on, for each gap
 AFTER, PARTIAL = 0.4, 0.1  # shares of windows that know more than one frame after the gap, and that have other keys
 WEIGHTS = (1.0, 0.5, 0.2)  # of L2P, L2Q and steps
 
@@ -202,11 +202,15 @@ class Trainer:
             around = prior.neighbours(((frames < PAST) | (frames == PAST + gap)).expand(truth.known.shape))
             missing = slice(PAST, PAST + gap)
             turned, moved = prior.fill_rotations(truth.turns, around), prior.fill_vectors(truth.root, around.of(0))
-            turn = rotations.log(rotations.multiply(rotations.conjugate(turned), truth.turns))[..., missing].square().sum(0)
-            travel = (moved - truth.root)[..., missing].square().sum(0)
+            active = activity(turned, moved, truth.gap)[..., None]
+            turn = (
+                rotations.log(rotations.multiply(rotations.conjugate(turned), truth.turns))[..., missing].norm(dim=0)
+                / active[:-1]
+            )
+            travel = (moved - truth.root)[..., missing].norm(dim=0) / active[-1]
             since = torch.arange(1, gap + 1)
-            self.net.spread[since, gap + 1 - since] = torch.stack([turn.mean((0, 1)), travel.mean(0)], -1).sqrt()
-            shares.append((turn.mean((1, 2)) / turn.mean()).sqrt())
+            self.net.spread[since, gap + 1 - since] = torch.stack([turn.mean((0, 1)), travel.mean(0)], -1)
+            shares.append(turn.mean((1, 2)) / turn.mean())
             line = slerp(truth.turns, truth.root, around.of(0))
             self.units[gap] = errors(self.body, self.sigma, line, truth).mean(1)
         self.net.share[:-1] = torch.stack(shares).mean(0)

@@ -37,6 +37,28 @@ class Size:
     patch: int = 5
 
 
+def activity(turns: Tensor, root: Tensor, gap: Tensor) -> Tensor:
+    """How much each joint moves (J + 1, B), the root's path last: what the prior's error grows with.
+
+    Fitted to the prior's errors on training takes, where it explains half of the variance of their logarithm: speed and change
+    of speed before the gap, and the mean speed across it, radians or metres a frame.
+    """
+    target = (PAST + gap)[:, None]
+    spin, travel = _steps(turns[..., : PAST - 1], turns[..., 1:PAST]), root[..., 1:PAST] - root[..., : PAST - 1]
+    turn = _steps(turns[..., PAST - 1 : PAST], turns.gather(-1, target.expand(*turns.shape[:3], 1)))
+    way = root.gather(-1, target.expand(*root.shape[:2], 1)) - root[..., PAST - 1 : PAST]
+    speeds, across = torch.cat([spin, travel[:, None]], 1), torch.cat([turn, way[:, None]], 1)
+    return (0.22 * _rms(speeds) + 0.14 * _rms(speeds.diff(dim=-1)) + 0.64 * _rms(across) / (gap + 1) + 5e-4) ** 0.8
+
+
+def _steps(a: Tensor, b: Tensor) -> Tensor:
+    return rotations.log(rotations.multiply(rotations.conjugate(a), b))
+
+
+def _rms(x: Tensor) -> Tensor:
+    return x.square().sum(0).mean(-1).sqrt()
+
+
 class Block(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -75,9 +97,9 @@ class Windows:
 class Network(nn.Module):
     """The body's J joints in, corrections of the prior out.
 
-    `spread` (LONGEST + 2, LONGEST + 2, 2): the prior's RMS error, rotations and root, by the frames since the last known
-    one and until the next; `share` (J + 1): each joint's part of it, root's position last.  They keep outputs of order one at
-    every gap, and make the correction vanish where a value is known.
+    `spread` (LONGEST + 2, LONGEST + 2, 2): the prior's mean error for rotations and root, in units of `activity`, by the frames
+    since the last known one and until the next; `share` (J + 1): each joint's part of it, root's position last.  They keep
+    outputs of order one at every gap whether a joint rests or flies, and make the correction vanish where a value is known.
     """
 
     spread: Tensor
@@ -90,7 +112,7 @@ class Network(nn.Module):
         self.register_buffer("spread", torch.zeros(LONGEST + 2, LONGEST + 2, 2))
         self.register_buffer("share", torch.ones(joints + 1))
         self.inputs = nn.Linear(size.patch * (13 * joints + 3), size.width)
-        self.time = nn.Sequential(nn.Linear(27, size.width), nn.SiLU(), nn.Linear(size.width, size.width))
+        self.time = nn.Sequential(nn.Linear(28 + joints, size.width), nn.SiLU(), nn.Linear(size.width, size.width))
         self.blocks = nn.ModuleList(Block(size.width, size.heads) for _ in range(size.layers))
         self.norm, self.head = nn.LayerNorm(size.width), nn.Linear(size.width, size.patch * (3 * joints + 3))
         nn.init.zeros_(self.head.weight)
@@ -103,20 +125,22 @@ class Network(nn.Module):
         """Rotations (4, J, B, T) and root positions (3, B, T) of each batch, with missing entries filled."""
         priors = [self._prior(batch) for batch in batches]
         tokens = [self._features(*prior, batch.known) for prior, batch in zip(priors, batches, strict=True)]
-        steps = self._correction(tokens, [batch.gap for batch in batches])
-        return [self._add(*each) for each in zip(batches, priors, steps, strict=True)]
+        active = [activity(*prior, batch.gap) for prior, batch in zip(priors, batches, strict=True)]
+        steps = self._correction(tokens, active, [batch.gap for batch in batches])
+        return [self._add(*each) for each in zip(batches, priors, active, steps, strict=True)]
 
     def _prior(self, windows: Windows) -> tuple[Tensor, Tensor]:
         return fill_rotations(windows.turns, windows.around), fill_vectors(windows.root, windows.around.of(0))
 
-    def _add(self, windows: Windows, prior: tuple[Tensor, Tensor], steps: Tensor) -> tuple[Tensor, Tensor]:
+    def _add(self, windows: Windows, prior: tuple[Tensor, Tensor], active: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
         around, frames = windows.around, torch.arange(windows.known.shape[-1])
         since, until = (frames - around.start).clamp(0, LONGEST + 1), (around.end - frames).clamp(0, LONGEST + 1)
         weight = torch.where(around.start < around.end, self.spread[..., 0][since, until], 0)
         travel = torch.where(around.start[0] < around.end[0], self.spread[..., 1][since[0], until[0]], 0)
-        half = 0.5 * steps[:-1].movedim(1, 0) * weight * self.share[:-1, None, None]
+        active = active[..., None] * self.share[:, None, None]
+        half = 0.5 * steps[:-1].movedim(1, 0) * weight * active[:-1]
         turned = rotations.multiply(prior[0], rotations.normalise(torch.cat([torch.ones_like(half[:1]), half])))
-        moved = prior[1] + steps[-1] * travel * self.share[-1]
+        moved = prior[1] + steps[-1] * travel * active[-1]
         return torch.where(windows.known, windows.turns, turned), torch.where(windows.known[0], windows.root, moved)
 
     def _features(self, turns: Tensor, root: Tensor, known: Tensor) -> Tensor:
@@ -129,10 +153,13 @@ class Network(nn.Module):
         features = torch.cat([*(part.flatten(0, 1) for part in parts), root])
         return features.unflatten(-1, (-1, self.size.patch)).permute(1, 2, 3, 0).flatten(2)
 
-    def _correction(self, batches: list[Tensor], gaps: list[Tensor]) -> list[Tensor]:
+    def _correction(self, batches: list[Tensor], active: list[Tensor], gaps: list[Tensor]) -> list[Tensor]:
         """(J + 1, 3, B, T) of the tokens (B, N, features) of each batch."""
         shapes = [(len(batch), batch.shape[1]) for batch in batches]
-        clocks = [self._clock(tokens, gap) for (_, tokens), gap in zip(shapes, gaps, strict=True)]
+        clocks = [
+            torch.cat([self._clock(tokens, gap), (a.T.log() + 3)[:, None].expand(-1, tokens, -1)], -1)
+            for (_, tokens), gap, a in zip(shapes, gaps, active, strict=True)
+        ]
         x = torch.cat([(self.inputs(f) + self.time(c)).flatten(0, 1) for f, c in zip(batches, clocks, strict=True)])
         for block in self.blocks:
             x = block(x, shapes)
