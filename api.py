@@ -11,7 +11,7 @@ Functions that touch Blender's data need `bpy`; the others run in any Python wit
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +33,7 @@ from .backends.gaussian.formats import read_splats, write_splats
 from .backends.gaussian.render import reference
 from .backends.motion.clip import Clip
 from .backends.motion.formats.bvh import read_bvh, write_bvh
-from .backends.motion.solve import Report, inbetween
+from .backends.motion.solve import Report, Solver, inbetween, solvers
 
 if TYPE_CHECKING:
     import bpy
@@ -49,6 +49,7 @@ __all__ = [
     "NeedsEngine",
     "NeedsWeights",
     "Report",
+    "Solver",
     "Source",
     "SplatCloud",
     "UnsupportedFormat",
@@ -61,6 +62,8 @@ __all__ = [
     "read_bvh",
     "read_splats",
     "render",
+    "retarget",
+    "solvers",
     "write_bvh",
     "write_splats",
 ]
@@ -110,13 +113,30 @@ def inbetween_object(
     frame_range: tuple[float, float] | None = None,
     solver: str = "spline",
     seed: int = 0,
+    output: str = "BAKED",
+    another: bool = False,
 ) -> ObjectReport:
     """Fill gaps between the keys of an armature's bones (names; all when None) in a take, and show that.
 
     scope "GAP" is the gap around the current frame, "RANGE" every gap of frame_range (the scene's when
-    None).  Accept or reject the take with `bpy.ops.vivant.take_accept()` and `take_reject()`.
+    None).  output "SPARSE" keys as few frames as stay within 0.5° and 2 mm; `another` makes one more take.
+    Accept the take or reject all with `bpy.ops.vivant.take_accept()` and `take_reject()`.
     Needs bpy.  Raises VivantError when there is nothing to fill or nothing may be written.
     """
     from .scene import inbetween
 
-    return inbetween.inbetween_object(armature, bones, scope, frame_range, solver, seed)
+    return inbetween.inbetween_object(armature, bones, scope, frame_range, solver, seed, output, another)
+
+
+def retarget(
+    clip: Clip, rig: bpy.types.Object, name: str = "Retargeted", source: Mapping[str, str] | None = None, in_place: bool = False
+) -> bpy.types.Action:
+    """Put a human's clip on the armature of another human, in a new action from the scene's start on; the old one is kept.
+
+    source: canonical joint -> name in the clip, where the names do not say it (see `backends.motion.humanoid.JOINTS`); the
+    rig's own mapping is its custom property `vivant_humanoid`.  in_place: without the way over the ground.
+    Needs bpy.  Raises VivantError for what is no human, a linked rig, or limbs of a control rig that follow IK.
+    """
+    from .scene import skeletons
+
+    return skeletons.retarget_to(rig, clip, name, source, in_place)

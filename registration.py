@@ -6,7 +6,7 @@ from types import ModuleType
 import bpy
 
 from . import preferences, properties
-from .operators import engine, inbetween, splats_io, splats_render
+from .operators import engine, inbetween, retarget, splats_io, splats_render, takes
 from .panels import menus, sidebar
 from .scene import drawing
 
@@ -17,6 +17,8 @@ MODULES: tuple[ModuleType, ...] = (
     splats_io,
     splats_render,
     inbetween,
+    takes,
+    retarget,
     menus,
     sidebar,
     drawing,

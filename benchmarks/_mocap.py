@@ -24,13 +24,24 @@ PAST = 10
 FORWARD = np.array([0.0, 0.0, 1.0], np.float32)  # the hip's forward axis in the Daz conversion of CMU
 
 
+@dataclass(frozen=True, eq=False)
+class Take(Clip):
+    """A clip and who performs it."""
+
+    performer: str = ""
+
+
 @dataclass(frozen=True)
 class Windows:
-    """N windows of T frames, one skeleton: rotations (N, T, J, 4) local, root (N, T, 3), aligned at the last past frame."""
+    """N windows of T frames, one skeleton: rotations (N, T, J, 4) local, root (N, T, 3), aligned at the last past frame.
+
+    performers (N,): who performs each.
+    """
 
     skeleton: Clip
     rotations: Array
     root: Array
+    performers: list[str]
 
     def __len__(self) -> int:
         return len(self.rotations)
@@ -45,7 +56,7 @@ class Windows:
         return positions.reshape(*shape[:3], 3), world.reshape(shape)
 
 
-def load(folder: pathlib.Path, skeleton: str = "cmu_daz") -> dict[str, list[Clip]]:
+def load(folder: pathlib.Path, skeleton: str = "cmu_daz") -> dict[str, list[Take]]:
     """All clips on one skeleton by split, reduced to the joints that move anywhere (17 of 43)."""
     spec = importlib.util.spec_from_file_location("mocap_container", folder / "clips.py")
     assert spec and spec.loader
@@ -63,17 +74,17 @@ def load(folder: pathlib.Path, skeleton: str = "cmu_daz") -> dict[str, list[Clip
             offset, parent = offset + found[0].offsets[parent], int(found[0].parents[parent])
         parents.append(kept.index(parent))
         offsets.append(offset)
-    splits: dict[str, list[Clip]] = {}
+    splits: dict[str, list[Take]] = {}
     for clip in found:
-        reduced = Clip(
+        reduced = Take(
             names=[clip.names[joint] for joint in kept], parents=np.array(parents), offsets=np.array(offsets),
-            fps=clip.fps, rotations=clip.rotations[:, kept], root=clip.root,
+            fps=clip.fps, rotations=clip.rotations[:, kept], root=clip.root, performer=clip.subject,
         )  # fmt: skip
         splits.setdefault(clip.split, []).append(reduced)
     return splits
 
 
-def windows(clips: list[Clip], size: int, step: int, cap: int | None = None) -> Windows:
+def windows(clips: list[Take], size: int, step: int, cap: int | None = None) -> Windows:
     """All windows of `size` frames that start every `step` frames (strictly inside each clip), evenly thinned to `cap`.
 
     Each is centred on its mean X and Z and turned about Y so that the root faces +X at the last past frame.
@@ -89,10 +100,10 @@ def windows(clips: list[Clip], size: int, step: int, cap: int | None = None) -> 
     turn = np.stack([np.cos(half), 0 * half, np.sin(half), 0 * half], axis=-1)[:, None]
     root = quaternions.rotate(turn, root - root.mean(axis=1, keepdims=True) * ground)
     rotations[:, :, 0] = quaternions.multiply(turn, rotations[:, :, 0])
-    return Windows(clips[0], rotations, root)
+    return Windows(clips[0], rotations, root, [clip.performer for clip, _ in places])
 
 
-def sigma(clips: list[Clip], size: int = 50, step: int = 20) -> Array:
+def sigma(clips: list[Take], size: int = 50, step: int = 20) -> Array:
     """Standard deviation (J, 3) of every global coordinate over all windows of the training clips."""
     count, total, squares = 0, 0.0, 0.0
     for clip in clips:

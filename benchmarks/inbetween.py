@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """In-betweens against SLERP on held-out CMU takes, by LaFAN1's protocol, and the time they take.
 
-    python dev.py bench inbetween [--data FOLDER] [--split heldout_take] [--weights FILE] [--out FILE.json] [--tune]
+    python dev.py bench inbetween [--data FOLDER] [--split heldout_take] [--library own|all|none] [--weights FILE] [--cap N]
+                                          [--out FILE] [--tune]
 
-`--weights` adds the trained model, in a Python that has torch.  `--tune` repeats the grid search on the training takes that
-chose the spline's damping.
+Retrieval searches the performer's own training takes ("own"; windows of performers without any are left out) or all training
+takes ("all"), never a held-out one, or is left out ("none").  `--weights` adds the trained model, in a Python that has torch.
+`--cap` thins the windows evenly.  `--tune` repeats the grid search on the training
+takes that chose the spline's damping.
 """
 
 from __future__ import annotations
@@ -15,23 +18,33 @@ import itertools
 import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import _mocap
 import numpy as np
-from _mocap import PAST, Array, Windows
+from _mocap import PAST, Array, Take, Windows
 
 from vivant.backends.common import rotations as quaternions
-from vivant.backends.motion import metrics, spline
+from vivant.backends.motion import metrics, solve, spline
+from vivant.backends.motion.clip import Clip
 from vivant.backends.motion.spline import Damping
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 GAPS = (5, 15, 30, 45)
 AFTER = 10  # frames known after the gap, target included, where any are
 Filler = Callable[[Array, Array], Array]
-Method = Callable[[Windows, int, int], tuple[Array, Array]]  # windows, gap, frames known after it: what is missing, global
+Libraries = Mapping[str, Sequence[Take]]  # performer -> takes that may be searched
 
 BASELINE = "SLERP"
+RETRIEVAL = {"retrieval": 1, "retrieval, frames after": AFTER}
+MODEL = {"model": 1, "model, frames after": AFTER}
+Rows = dict[tuple[str, int], tuple[Array, Array]]  # method and gap -> global positions and rotations of what was missing
+METHODS: dict[str, tuple[Filler, Filler, int]] = {  # vectors, rotations, frames known after the gap
+    "zero velocity": (spline.lerp_fill, spline.slerp_fill, 0),
+    BASELINE: (spline.lerp_fill, spline.slerp_fill, 1),
+    "spline": (spline.fill_vectors, spline.fill_rotations, 1),
+    "spline, frames after": (spline.fill_vectors, spline.fill_rotations, AFTER),
+}
 
 
 def fill(windows: Windows, gap: int, after: int, vectors: Filler, rotations: Filler) -> tuple[Array, Array]:
@@ -52,51 +65,65 @@ def fill(windows: Windows, gap: int, after: int, vectors: Filler, rotations: Fil
     return windows.forward(turned, moved)
 
 
-METHODS: dict[str, tuple[Method, int]] = {  # and the frames known after the gap
-    "zero velocity": (functools.partial(fill, vectors=spline.lerp_fill, rotations=spline.slerp_fill), 0),
-    BASELINE: (functools.partial(fill, vectors=spline.lerp_fill, rotations=spline.slerp_fill), 1),
-    "spline": (functools.partial(fill, vectors=spline.fill_vectors, rotations=spline.fill_rotations), 1),
-    "spline, frames after": (functools.partial(fill, vectors=spline.fill_vectors, rotations=spline.fill_rotations), AFTER),
-}
+def retrieve(windows: Windows, libraries: Libraries) -> Rows:
+    """The same by the retrieval solver, for all its rows and gaps: window by window, for a library is indexed once."""
+    filled: dict[tuple[str, int], list[Clip]] = {row: [] for row in itertools.product(RETRIEVAL, GAPS)}
+    for rotations, root, performer in zip(windows.rotations, windows.root, windows.performers, strict=True):
+        for (method, gap), clips in filled.items():
+            frames = PAST + gap + RETRIEVAL[method]
+            known = np.ones(frames, bool)
+            known[PAST : PAST + gap] = False
+            clip = windows.skeleton.replace(rotations=rotations[:frames], root=root[:frames])
+            clips.append(solve.inbetween(clip, known, "retrieval", libraries[performer])[0])
+    return {
+        (method, gap): windows.forward(
+            np.stack([clip.rotations[PAST : PAST + gap] for clip in clips]),
+            np.stack([clip.root[PAST : PAST + gap] for clip in clips]),
+        )
+        for (method, gap), clips in filled.items()
+    }
 
 
-def model(weights: pathlib.Path) -> Method:
-    """The trained model of a file."""
+def predict(windows: Windows, weights: pathlib.Path) -> Rows:
+    """The same by the trained model."""
     import torch
 
     from vivant.backends.motion.transformer import network, solver
 
     torch.set_num_threads(1)
     net = network.load(weights)
-
-    def method(windows: Windows, gap: int, after: int) -> tuple[Array, Array]:
+    rows: Rows = {}
+    for (method, after), gap in itertools.product(MODEL.items(), GAPS):
         length = next(length for longest, length in network.LENGTHS if gap <= longest)
         known = np.zeros(length, bool)
         known[:PAST] = known[PAST + gap : PAST + gap + after] = True
-        hidden = [np.full((len(windows), length, *x.shape[2:]), np.nan, x.dtype) for x in (windows.rotations, windows.root)]
-        for values, truth in zip(hidden, (windows.rotations, windows.root), strict=True):
-            values[:, known] = truth[:, np.nonzero(known)[0]]
+        kept = np.nonzero(known)[0]
         parts = []
         for first in range(0, len(windows), 64):
-            q, p = (values[first : first + 64] for values in hidden)
+            truth = windows.rotations[first : first + 64, kept], windows.root[first : first + 64, kept]
+            q, p = (np.full((len(x), length, *x.shape[2:]), np.nan, x.dtype) for x in truth)  # the rest is not to be seen
+            q[:, kept], p[:, kept] = truth
             mask = np.broadcast_to(known[:, None], q.shape[:3])
             parts.append(solver.correct(net, q, p, mask, np.full(len(q), gap)))
         q, p = (np.concatenate(part)[:, PAST : PAST + gap] for part in zip(*parts, strict=True))
-        return windows.forward(q, p)
+        rows[method, gap] = windows.forward(q, p)
+    return rows
 
-    return method
 
-
-def measure(windows: Windows, sigma: Array, methods: dict[str, tuple[Method, int]]) -> dict[str, dict[int, dict[str, float]]]:
-    """L2P, L2Q and NPSS of every method at every gap."""
+def measure(windows: Windows, sigma: Array, rows: Rows) -> dict[str, dict[int, dict[str, float]]]:
+    """L2P, L2Q and NPSS of every method at every gap; `rows` are the rows of methods that go by windows."""
     positions, rotations = windows.forward()
-    table: dict[str, dict[int, dict[str, float]]] = {name: {} for name in methods}
-    for (name, (method, after)), gap in itertools.product(methods.items(), GAPS):
+    table: dict[str, dict[int, dict[str, float]]] = {method: {} for method in (*METHODS, *dict.fromkeys(m for m, _ in rows))}
+    for method, gap in itertools.product(table, GAPS):
         missing = slice(PAST, PAST + gap)
-        p, q = method(windows, gap, after)
+        if (method, gap) in rows:
+            p, q = rows[method, gap]
+        else:
+            vectors, turns, after = METHODS[method]
+            p, q = fill(windows, gap, after, vectors, turns)
         run = np.concatenate([rotations[:, PAST - 1 : PAST], q], axis=1)  # signs continue from the last past frame
         q = np.swapaxes(quaternions.continuous(np.swapaxes(run, 0, 1)), 0, 1)[:, 1:]
-        table[name][gap] = {
+        table[method][gap] = {
             "L2P": metrics.l2p(p, positions[:, missing], sigma),
             "L2Q": metrics.l2q(q, rotations[:, missing]),
             "NPSS": metrics.npss(q, rotations[:, missing]),
@@ -118,6 +145,32 @@ def timing(joints: int, gap: int) -> float:
         spline.fill_vectors(path, known)
         seconds.append(time.perf_counter() - start)
     return 1000 * float(np.median(seconds))
+
+
+def retrieval_timing(joints: int, gap: int, minutes: float) -> float:
+    """Milliseconds for one gap of this many joints from a library this long, once that is indexed (median of 5)."""
+    rng = np.random.default_rng(1)
+
+    side = rng.normal(size=((joints - 1) // 2, 3)) * 0.1
+    offsets = np.concatenate([np.zeros((1, 3)), np.stack([side, side * [-1, 1, 1]], axis=1).reshape(-1, 3)])
+    names = ["hips", *(f"{side} {joint}" for joint in range(joints // 2) for side in ("left", "right"))][: len(offsets)]
+    parents = np.maximum(np.arange(len(offsets)) - 2, -1)
+    parents[1:3] = 0
+
+    def clip(frames: int) -> Clip:
+        turns = np.cumsum(rng.normal(size=(frames, len(names), 3)).astype(np.float32) * 0.02, axis=0)
+        return Clip(names, parents, offsets, 30.0, quaternions.exp(turns), turns[:, 0])
+
+    library = tuple(clip(900) for _ in range(round(minutes * 2)))
+    shot = clip(gap + 2 * PAST)
+    known = np.ones(len(shot), bool)
+    known[PAST:-PAST] = False
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        solve.inbetween(shot, known, "retrieval", library)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * float(np.median(seconds[1:]))  # the first builds the index
 
 
 def tune(windows: Windows, sigma: Array) -> None:
@@ -145,6 +198,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data", help="folder with mocap/")
     parser.add_argument("--split", default="heldout_take")
+    parser.add_argument("--cap", type=int, help="at most so many windows")
+    parser.add_argument("--library", choices=("own", "all", "none"), default="own")
     parser.add_argument("--weights", type=pathlib.Path, help="of the trained model, see tools/train_inbetween.py")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out" / "bench" / "inbetween.json")
     parser.add_argument("--tune", action="store_true")
@@ -158,27 +213,48 @@ def main() -> None:
     if options.tune:
         tune(_mocap.windows(splits["train"], 105, 40, cap=600), sigma)
         return
-    windows = _mocap.windows(splits[options.split], 65, 40)
-    methods = dict(METHODS)
+    takes = splits[options.split]
+    performers = {take.performer for take in takes}
+    libraries: Libraries = {}
+    if options.library == "all":
+        everything = tuple(splits["train"])
+        libraries = dict.fromkeys(performers, everything)
+    elif options.library == "own":
+        own = {name: tuple(take for take in splits["train"] if take.performer == name) for name in sorted(performers)}
+        libraries = {name: library for name, library in own.items() if library}
+        takes = [take for name in libraries for take in takes if take.performer == name]
+        if not takes:
+            raise SystemExit(f"No performer of {options.split} has training takes; use --library all.")
+    windows = _mocap.windows(takes, 65, 40, options.cap)
+    rows = retrieve(windows, libraries) if libraries else {}
     if options.weights:
-        methods |= {"model": (model(options.weights), 1), "model, frames after": (model(options.weights), AFTER)}
-    table = measure(windows, sigma, methods)
+        rows |= predict(windows, options.weights)
+    table = measure(windows, sigma, rows)
     times = {f"{joints} joints x {gap} frames": timing(joints, gap) for joints, gap in ((60, 45), (700, 100))}
+    if libraries:
+        times["retrieval, 61 joints x 45 frames, 30 minutes"] = retrieval_timing(61, 45, 30)
 
     print(
         f"{len(windows)} windows of {options.split}, {windows.rotations.shape[2]} joints, 30 fps; one target frame unless said"
+        f"; library: {options.library}"
     )
     for measure_name in ("L2P", "L2Q", "NPSS"):
-        print(f"\n{measure_name:22}" + "".join(f"{f'gap {gap}':>9}" for gap in GAPS) + f"    less than {BASELINE}, %")
+        print(f"\n{measure_name:24}" + "".join(f"{f'gap {gap}':>9}" for gap in GAPS) + f"    less than {BASELINE}, %")
         for method, row in table.items():
             values = [row[gap][measure_name] for gap in GAPS]
             less = [100 * (1 - value / table[BASELINE][gap][measure_name]) for value, gap in zip(values, GAPS, strict=True)]
-            print(f"{method:22}" + "".join(f"{v:9.4f}" for v in values) + "   " + "".join(f"{x:7.1f}" for x in less))
+            print(f"{method:24}" + "".join(f"{v:9.4f}" for v in values) + "   " + "".join(f"{x:7.1f}" for x in less))
     print()
     for what, milliseconds in times.items():
-        print(f"{what:24}{milliseconds:7.1f} ms")
+        print(f"{what:46}{milliseconds:7.1f} ms")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {"split": options.split, "windows": len(windows), "methods": table, "milliseconds": times}
+    result = {
+        "split": options.split,
+        "library": options.library,
+        "windows": len(windows),
+        "methods": table,
+        "milliseconds": times,
+    }
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"\n{options.out}")
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fill gaps between key poses, and accept or reject the take that holds the result."""
+"""Fill gaps between key poses in a take."""
 
 from __future__ import annotations
 
 import bpy
 
 from ..backends.common.errors import VivantError
-from ..scene import rigs, takes
+from ..scene import rigs
 from ..scene.inbetween import inbetween_object
 
 
@@ -29,6 +29,16 @@ class VIVANT_OT_motion_inbetween(bpy.types.Operator):
     solver: bpy.props.EnumProperty(
         name="Solver", items=[("spline", "Spline", "Cubic that meets the keys and the velocity of the motion around them")]
     )
+    output: bpy.props.EnumProperty(
+        name="Output",
+        items=[
+            ("BAKED", "Every Frame", "A key on every frame"),
+            ("SPARSE", "Few Keys", "As few keys as stay within half a degree and 2 mm, to edit by hand"),
+        ],
+    )
+    another: bpy.props.BoolProperty(
+        name="As Another Take", description="Keep the take that is shown and make one more", options={"SKIP_SAVE"}
+    )
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
@@ -38,6 +48,8 @@ class VIVANT_OT_motion_inbetween(bpy.types.Operator):
             layout.prop(self, "frame_start")
             layout.prop(self, "frame_end")
         layout.prop(self, "solver")
+        layout.prop(self, "output")
+        layout.prop(self, "another")
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         for name in ("frame_start", "frame_end"):
@@ -45,8 +57,15 @@ class VIVANT_OT_motion_inbetween(bpy.types.Operator):
                 setattr(self, name, getattr(context.scene, name))
         armature = context.active_object
         try:
-            chosen = rigs.selected_bones(armature)
-            report = inbetween_object(armature, chosen, self.scope, (self.frame_start, self.frame_end), self.solver)
+            report = inbetween_object(
+                armature,
+                rigs.selected_bones(armature),
+                self.scope,
+                (self.frame_start, self.frame_end),
+                self.solver,
+                output=self.output,
+                another=self.another,
+            )
         except VivantError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -58,38 +77,4 @@ class VIVANT_OT_motion_inbetween(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class VIVANT_OT_take_accept(bpy.types.Operator):
-    """Merge the generated keys into your action"""
-
-    bl_idname = "vivant.take_accept"
-    bl_label = "Accept Take"
-    bl_options = {"REGISTER", "UNDO"}
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            action = takes.accept(context.active_object)
-        except VivantError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        self.report({"INFO"}, f"The take is now part of '{action.name}'")
-        return {"FINISHED"}
-
-
-class VIVANT_OT_take_reject(bpy.types.Operator):
-    """Remove the take and go back to your action"""
-
-    bl_idname = "vivant.take_reject"
-    bl_label = "Reject Take"
-    bl_options = {"REGISTER", "UNDO"}
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            action = takes.reject(context.active_object)
-        except VivantError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        self.report({"INFO"}, f"Back to '{action.name}'")
-        return {"FINISHED"}
-
-
-CLASSES = (VIVANT_OT_motion_inbetween, VIVANT_OT_take_accept, VIVANT_OT_take_reject)
+CLASSES = (VIVANT_OT_motion_inbetween,)

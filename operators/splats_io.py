@@ -111,7 +111,7 @@ def describe(made: bpy.types.Object, cloud: SplatCloud) -> str:
 
 def warnings_of(cloud: SplatCloud) -> list[str]:
     """What the reader wants the user to know, repairs counted."""
-    repairs = [f"{name}: {count:,}." for name, count in cloud.source.repairs.items()]
+    repairs = [f"{name} ({count:,})." for name, count in cloud.source.repairs.items()]
     return [*cloud.source.warnings, *repairs]
 
 

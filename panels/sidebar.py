@@ -9,7 +9,8 @@ import bpy
 
 from .. import preferences
 from ..operators import job as jobs
-from ..scene import compat, drawing, pointclouds, takes
+from ..operators import retarget
+from ..scene import compat, drawing, generated, pointclouds, takes
 
 ROOT = preferences.__package__
 
@@ -86,7 +87,7 @@ class VIVANT_PT_splats(Tab, bpy.types.Panel):
         if facts.get("repairs") or facts.get("warnings"):
             box = self.layout.box()
             for name, number in facts.get("repairs", {}).items():
-                paragraph(box, context, f"{name}: {number:,}", icon="TOOL_SETTINGS")
+                paragraph(box, context, f"{name} ({number:,})", icon="TOOL_SETTINGS")
             for warning in facts.get("warnings", ()):
                 paragraph(box, context, warning, icon="ERROR")
         column = self.layout.column()
@@ -138,9 +139,10 @@ class VIVANT_PT_splats_look(Tab, bpy.types.Panel):
         column.prop(context.scene.vivant, "viewport_splats")
         if drawing.trouble:
             paragraph(layout, context, f"The viewport stopped drawing splats. {drawing.trouble}", icon="ERROR")
-        elif 0 < drawing.drawn < drawing.total:
-            text = f"The viewport draws the {drawing.drawn:,} of {drawing.total:,} splats that are seen most; renders draw all."
-            paragraph(layout, context, text, icon="INFO")
+        elif drawing.drawn >= context.scene.vivant.viewport_splats:
+            paragraph(
+                layout, context, f"The viewport draws the {drawing.drawn:,} splats seen most; renders draw all.", icon="INFO"
+            )
 
 
 class VIVANT_PT_motion(Tab, bpy.types.Panel):
@@ -159,23 +161,94 @@ class VIVANT_PT_motion(Tab, bpy.types.Panel):
             )
             return
         chosen = len(context.selected_pose_bones or ()) if context.mode == "POSE" else 0
-        paragraph(layout, context, f"{chosen} selected bones" if chosen else "All bones (none is selected)", icon="BONE_DATA")
+        bones = "1 selected bone" if chosen == 1 else f"{chosen} selected bones" if chosen else "All bones (none is selected)"
+        paragraph(layout, context, bones, icon="BONE_DATA")
         column = layout.column(align=True)
         column.scale_y = 1.2
         column.operator("vivant.motion_inbetween", text="Fill Gap at Playhead", icon="IPO_BEZIER").scope = "GAP"
         fill = column.operator("vivant.motion_inbetween", text="Fill Every Gap in Range", icon="ACTION")
         fill.scope = "RANGE"
         fill.frame_start, fill.frame_end = context.scene.frame_start, context.scene.frame_end
-        original = takes.original_of(armature)
-        if original is None:
+        take, original, every = data.action, takes.original_of(armature), takes.takes_of(armature)
+        if not every:
             return
         box = layout.box()
-        box.label(text=data.action.name, icon="ACTION_TWEAK")
-        paragraph(box, context, f"A take of “{original.name}”, which is untouched. Keep what was filled in?")
+        paragraph(box, context, f"Takes of “{(original or take).name}”, which is untouched", icon="ACTION_TWEAK")
+        row = box.row()
+        row.template_list("VIVANT_UL_takes", "", bpy.data, "actions", armature.vivant_takes, "shown", rows=max(2, len(every)))
+        column = row.column(align=True)
+        column.operator_context = "EXEC_DEFAULT"
+        made = takes.made_of(take)
+        another = column.operator("vivant.motion_inbetween", text="", icon="ADD")
+        another.another = True
+        if made:
+            another.scope, another.output, another.solver = made.scope, made.output, made.solver
+            another.frame_start, another.frame_end = context.scene.frame_start, context.scene.frame_end
+        if original is None:
+            return
+        column.operator("vivant.take_remove", text="", icon="REMOVE")
+        box.prop(armature.vivant_takes, "strength", slider=True)
+        if made:
+            paragraph(box, context, described(made))
         row = box.row(align=True)
         row.scale_y = 1.2
         row.operator("vivant.take_accept", text="Accept", icon="CHECKMARK")
-        row.operator("vivant.take_reject", text="Reject", icon="X")
+        row.operator("vivant.take_reject", text="Reject All" if len(every) > 1 else "Reject", icon="X")
+
+
+def described(made: takes.Made) -> str:
+    """What the panel says of a take."""
+    first, last = made.frames
+    where = f"frame {first}" if first == last else f"frames {first} to {last}"
+    bones = made.bones[0] if len(made.bones) == 1 else f"{len(made.bones)} bones"
+    if made.output == generated.SPARSE:
+        keys = f"few keys ({made.keys:,})" if made.keys else "no new key, as your keys' handles do it"
+    else:
+        keys = f"{made.keys:,} keys"
+    moved = "your keys have not moved" if made.key_error == 0 else f"your keys have moved by up to {made.key_error:.2g}"
+    return f"{made.solver.capitalize()}, seed {made.seed}; {where} of {bones}; {keys}; {moved}."
+
+
+class VIVANT_UL_takes(bpy.types.UIList):
+    """The takes of the active armature, of all actions"""
+
+    def draw_item(
+        self,
+        context: bpy.types.Context,
+        layout: bpy.types.UILayout,
+        data: bpy.types.BlendData,
+        item: bpy.types.Action,
+        icon: int,
+        active_data: bpy.types.PropertyGroup,
+        active_property: str,
+        index: int = 0,
+        flt_flag: int = 0,
+    ) -> None:
+        row = layout.split(factor=0.68)
+        row.prop(item, "name", text="", emboss=False)
+        if made := takes.made_of(item):
+            row.label(text=made.solver.capitalize())
+
+    def filter_items(self, context: bpy.types.Context, data: bpy.types.BlendData, property: str) -> tuple[list[int], list[int]]:
+        own = takes.takes_of(context.active_object)
+        return [self.bitflag_filter_item if action in own else 0 for action in bpy.data.actions], []
+
+
+class VIVANT_PT_retarget(Tab, bpy.types.Panel):
+    bl_label = "Retarget"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return context.active_object is not None and context.active_object.type == "ARMATURE"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        source = retarget.source_of(context)
+        text = f"From “{source.name}”" if source else "From BVH File…"
+        paragraph(self.layout, context, "Another human's motion on this rig, as a new action; the old one is kept.")
+        self.layout.operator("vivant.motion_retarget", text=text, icon="ARMATURE_DATA" if source else "FILE")
+        if source is None:
+            paragraph(self.layout, context, "Or select another armature first and this one last.")
 
 
 class VIVANT_PT_engine(Tab, bpy.types.Panel):
@@ -200,6 +273,8 @@ CLASSES = (
     VIVANT_PT_splats,
     VIVANT_PT_splats_motion,
     VIVANT_PT_splats_look,
+    VIVANT_UL_takes,
     VIVANT_PT_motion,
+    VIVANT_PT_retarget,
     VIVANT_PT_engine,
 )

@@ -8,6 +8,7 @@ calls serve Blender 4.5 to 5.2: slots and channelbags, never `Action.fcurves`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import bpy
 import numpy as np
@@ -123,16 +124,30 @@ def inside(times: NDArray, gaps: Sequence[Gap]) -> NDArray[np.bool_]:
     return mask
 
 
+@dataclass(frozen=True)
+class Slopes:
+    """Value per frame at new keys (n,), and at the starts and ends of gaps (G, 2), NaN where the curve is held."""
+
+    new: NDArray[np.floating]
+    ends: NDArray[np.floating]
+
+
 def fill_gaps(
-    curve: bpy.types.FCurve, gaps: Sequence[Gap], frames: ArrayLike, values: ArrayLike, holds: Sequence[float] = ()
-) -> list[tuple[float, int, int, int]]:
+    curve: bpy.types.FCurve,
+    gaps: Sequence[Gap],
+    frames: ArrayLike,
+    values: ArrayLike,
+    holds: Sequence[float] = (),
+    slopes: Slopes | None = None,
+) -> list[tuple[float, ...]]:
     """Put GENERATED keys into gaps between keys, without touching any motion outside of them.
 
-    gaps: times of keys (start, end); keys strictly inside are replaced.  frames (n,), values (n,): the
+    gaps: times of keys (start, end), in order; keys strictly inside are replaced.  frames (n,), values (n,): the
     new keys, in order of time.  holds: frames whose key holds its value until the next one.
-    Between new keys it goes smoothly, from and to the keys at the ends straight, as their inner handles were
+    With `slopes` the curve leaves, passes and reaches every key along them, with handles a third of the way to the next key.
+    Without, it goes smoothly between new keys, from and to the keys at the ends straight, as their inner handles were
     made for another curve.  Returns what had to change on other keys, as it was:
-    (frame, left handle type, right handle type, interpolation).
+    (frame, left handle type, right handle type, interpolation), and where a handle moved also both handles from the key, x, y.
 
     Automatic handles would follow their new neighbours and change the motion outside the gap.  So the
     keys at its ends get free handles where they are; and so does every other key whose handle Blender
@@ -147,17 +162,27 @@ def fill_gaps(
     new["co"] = np.column_stack([frames, values])
     new["type"] = GENERATED
     new["interpolation"] = BEZIER
-    new["interpolation"][np.searchsorted(frames, times[ends]) - 1] = LINEAR
+    if slopes is None:
+        new["interpolation"][np.searchsorted(frames, times[ends]) - 1] = LINEAR
     new["interpolation"][np.searchsorted(frames, holds)] = CONSTANT
 
     places = np.searchsorted(times, frames)
     keys = np.insert(users, places, new)
     kept = np.insert(np.ones(len(users), bool), places, False)
-    user = np.flatnonzero(kept)
-    keys["interpolation"][user[starts]] = LINEAR
+    user, made = np.flatnonzero(kept), np.flatnonzero(~kept)
+    keys["interpolation"][user[starts]] = LINEAR if slopes is None else BEZIER
     if curve.extrapolation == "LINEAR":
         _hold_straight_ends(keys, users, starts[0] == 0, ends[-1] == len(users) - 1)
-    _point_handles(keys, np.flatnonzero(~kept))
+    if slopes is None:
+        _point_handles(keys, made, _chords(keys, made))
+    else:
+        _point_handles(keys, made, slopes.new)
+        for name, at, slope in (
+            ("handle_right", user[starts], slopes.ends[:, 0]),
+            ("handle_left", user[ends], slopes.ends[:, 1]),
+        ):
+            met = np.isfinite(slope)
+            _point_handles(keys, at[met], slope[met], [name])
 
     bezier = keys["interpolation"] == BEZIER
     shaping = kept & (bezier | np.concatenate([bezier[:1], bezier[:-1]]))
@@ -173,21 +198,33 @@ def fill_gaps(
         loose |= moved
     # Handles that shape nothing (of linear or stepped keys) were recomputed too: they get their bits back.
     _write(curve, keys, HANDLES)
-    changed = np.flatnonzero(keys[kept][SHAPE] != users[SHAPE])
-    return [(float(times[index]), *users[SHAPE][index].tolist()) for index in changed]
+    turned = keys[kept][HANDLES] != users[HANDLES]
+    changed = np.flatnonzero((keys[kept][SHAPE] != users[SHAPE]) | turned)
+    from_key = np.concatenate([users[name].astype(np.float64) - users["co"] for name in HANDLES], axis=1)
+    return [
+        (float(times[index]), *users[SHAPE][index].tolist(), *(from_key[index].tolist() if turned[index] else ()))
+        for index in changed
+    ]
 
 
-def _point_handles(keys: Keys, index: NDArray[np.intp]) -> None:
-    """Point the handles of some keys along the chord between their neighbours (at the last of a run, along the one before).
+def _chords(keys: Keys, index: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Slopes of the chords between the neighbours of some keys (at the last of a run, from the one before)."""
+    times, values = keys["co"].astype(np.float64).T
+    until = np.where(keys["interpolation"][index] == BEZIER, index + 1, index)
+    return (values[until] - values[index - 1]) / (times[until] - times[index - 1])
+
+
+def _point_handles(
+    keys: Keys, index: NDArray[np.intp], slope: NDArray[np.floating], names: Sequence[str] = tuple(HANDLES)
+) -> None:
+    """Point the handles of some keys along slopes, a third of the way to the neighbours, where time runs evenly.
 
     They are free: automatic ones swing wildly between uneven keys when a curve is smoothed by continuous acceleration.
     """
     times, values = keys["co"].astype(np.float64).T
-    here, until = times[index], np.where(keys["interpolation"][index] == BEZIER, index + 1, index)
-    slope = (values[until] - values[index - 1]) / (times[until] - times[index - 1])
-    for name, neighbour in zip(HANDLES, (index - 1, index + 1), strict=True):
-        reach = (times[neighbour] - here) / 3
-        keys[name][index] = np.column_stack([here + reach, values[index] + slope * reach])
+    for name in names:
+        reach = (times[index + (1 if name == "handle_right" else -1)] - times[index]) / 3
+        keys[name][index] = np.column_stack([times[index] + reach, values[index] + slope * reach])
 
 
 def _hold_straight_ends(keys: Keys, users: Keys, first: bool, last: bool) -> None:
@@ -209,8 +246,12 @@ def empty_gaps(curve: bpy.types.FCurve, gaps: Sequence[Gap], before: Sequence[Se
     """Undo `fill_gaps`: remove the GENERATED keys inside the gaps and give the other keys back what they had."""
     keys = read_keys(curve)
     keys = keys[~(inside(keys["co"][:, 0], gaps) & (keys["type"] == GENERATED))]
-    for frame, *kinds in before:
-        for name, kind in zip(SHAPE, kinds, strict=True):
-            keys[name][keys["co"][:, 0] == np.float32(frame)] = kind
+    for frame, left, right, interpolation, *handles in before:
+        at = keys["co"][:, 0] == np.float32(frame)
+        for name, kind in zip(SHAPE, (left, right, interpolation), strict=True):
+            keys[name][at] = kind
+        for name, offset in zip(HANDLES, (handles[:2], handles[2:]), strict=True):
+            if offset:
+                keys[name][at] = keys["co"][at] + np.array(offset)
     write_keys(curve, keys)
     _write(curve, keys, HANDLES)

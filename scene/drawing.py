@@ -31,10 +31,10 @@ Floats = NDArray[np.float32]
 PATIENCE = 0.04  # seconds; a slower sort is done at most a third of the time, and the order is late meanwhile
 
 trouble = ""  # what stopped the drawing, for the panel
-drawn = total = 0  # splats in the viewport drawn last
+drawn = 0  # splats in the viewport drawn last
 
 _handle: Any = None
-_changes: dict[int, int] = {}  # object's session_uid -> how often Blender evaluated its geometry
+_changes: dict[int, int] = {}  # session_uid -> how often an object's evaluated geometry, or a datablock, changed
 _gathered: dict[tuple[int, ...], Gathered] = {}
 _views: dict[int, View] = {}
 
@@ -78,8 +78,8 @@ def _draw() -> None:
     if not clouds:
         return
     gathered = _gather(clouds, context.evaluated_depsgraph_get(), context.scene.vivant.viewport_splats)
-    global drawn, total
-    drawn, total = len(gathered.kept), len(gathered.columns[0])
+    global drawn
+    drawn = len(gathered.kept)
     if not drawn:
         return
     x, y, width, height = gpu.state.viewport_get()
@@ -117,10 +117,7 @@ def _read(
     sizes = [len(part[0]) for part in parts]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     means, quats, scales, base = columns
-    names = [[n for n in _HIGHER if size and n in g.pointcloud.attributes] for g, size in zip(geometries, sizes, strict=True)]
-    origins: list[object] = list(sizes)
-    for cloud, geometry, found in zip(clouds, geometries, names, strict=True):
-        origins += [_origin(cloud, geometry.pointcloud, name) for name in found]
+    origins = [_origin(cloud) for cloud in clouds]
 
     bright = before is not None and before.origins == origins and np.array_equal(before.columns[3][:, :3], base[:, :3])
     if bright and before.version[-1] == budget and all(map(np.array_equal, before.columns, columns)):
@@ -129,12 +126,8 @@ def _read(
     if bright:  # harmonics are large and seldom change
         radiance, bands = before.splats.radiance, before.splats.bands
     else:
-        radiance, bands = rasteriser.pack_radiance(
-            [
-                [part[3][:, :3], *(pointclouds.read_attribute(geometry.pointcloud, name) for name in found)]
-                for part, geometry, found in zip(parts, geometries, names, strict=True)
-            ]
-        )
+        harmonics = [_harmonics(geometry.pointcloud, part[3]) for geometry, part in zip(geometries, parts, strict=True)]
+        radiance, bands = rasteriser.pack_radiance(harmonics)
     owners = np.repeat(np.arange(len(clouds), dtype=np.float32), sizes)
     shape = rasteriser.pack_shape(means, quats, scales, base[:, 3], owners)
     kept = most_visible(scales, base[:, 3], budget)
@@ -154,6 +147,12 @@ def _points_of(points: bpy.types.PointCloud | None) -> list[Floats]:
     if _hide_dots(points) and not bpy.app.timers.is_registered(_evaluate_anew):
         bpy.app.timers.register(_evaluate_anew)  # Blender may have drawn them already
     return columns
+
+
+def _harmonics(points: bpy.types.PointCloud | None, base: Floats) -> list[Floats]:
+    """All coefficients of a cloud, as columns."""
+    names = [name for name in _HIGHER if len(base) and name in points.attributes]
+    return [base[:, :3], *(pointclouds.read_attribute(points, name) for name in names)]
 
 
 def _hide_dots(points: bpy.types.PointCloud) -> bool:
@@ -179,14 +178,15 @@ def _evaluate_anew() -> None:
             candidate.update_tag(refresh={"DATA"})
 
 
-def _origin(cloud: bpy.types.Object, points: bpy.types.PointCloud, name: str) -> object:
-    """Something that stays equal while an attribute's values are surely the same.
+def _origin(cloud: bpy.types.Object) -> object:
+    """Something that stays equal while a cloud's higher harmonics are surely the same.
 
-    Modifiers that do not touch an attribute pass the object's own memory on; what they wrote is taken for new.
+    They are the data's own, which change when Blender says so, unless another modifier than ours may have touched them.
     """
-    address = points.attributes[name].data[0].as_pointer()
-    own = cloud.data.attributes.get(name)
-    return address if own is not None and len(own.data) and own.data[0].as_pointer() == address else object()
+    ours = (pointclouds.mover_of(cloud), pointclouds.drawer_of(cloud))
+    if all(modifier in ours for modifier in cloud.modifiers if modifier.show_viewport):
+        return cloud.data.session_uid, _changes.get(cloud.data.session_uid, 0)
+    return object()
 
 
 def most_visible(scales: Floats, opacities: Floats, budget: int) -> NDArray[np.intp]:
@@ -227,19 +227,11 @@ def _sort(view: View, gathered: Gathered, poses: Sequence[rasteriser.Pose], proj
             bpy.app.timers.register(_redraw_viewports, first_interval=0.1)
         return
     started = time.perf_counter()
-    depths = np.concatenate(
-        [
-            -(means @ np.float32(pose.to_view[2][:3]) + pose.to_view[2][3])
-            for means, pose in zip(gathered.means, poses, strict=True)
-        ]
-    )
+    depths = np.concatenate([pose.depths(means) for means, pose in zip(gathered.means, poses, strict=True)])
     seen = np.flatnonzero(depths > rasteriser.near_of(projection))
     seen = seen[rasteriser.far_first(depths[seen], projection[3][3] == 0)]
-    view.order, view.count, view.sorted_for = (
-        rasteriser.texture(gathered.kept[seen].astype(np.float32), "R32F"),
-        len(seen),
-        wanted,
-    )
+    view.order = rasteriser.pack_order(gathered.kept[seen])
+    view.count, view.sorted_for = len(seen), wanted
     finished = time.perf_counter()
     view.sort_again = finished + (2 * (finished - started) if finished - started > PATIENCE else 0)
 
@@ -248,11 +240,7 @@ def _redraw(
     view: View, gathered: Gathered, poses: Sequence[rasteriser.Pose], projection: Matrix, depth: gpu.types.Buffer
 ) -> None:
     """Draw the plate, unless it shows just that already."""
-    wanted = (
-        view.order,
-        *((*map(tuple, pose.to_view), pose.degree, pose.antialiased) for pose in poses),
-        *map(tuple, projection),
-    )
+    wanted = (view.order, *poses, *map(tuple, projection))
     behind = np.array(depth, np.float32)
     if view.shown == wanted and view.depth is not None and np.array_equal(view.depth, behind):
         return
@@ -298,13 +286,11 @@ def _note_changes(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> Non
     if depsgraph.mode != "VIEWPORT":
         return
     for update in depsgraph.updates:
-        if not isinstance(update.id, bpy.types.Object) or update.id.type != "POINTCLOUD":
-            continue
-        if update.is_updated_geometry:
-            uid = update.id.original.session_uid
+        found = update.id
+        if update.is_updated_geometry and isinstance(found, bpy.types.Object | bpy.types.PointCloud):
+            uid = found.original.session_uid
             _changes[uid] = _changes.get(uid, 0) + 1
-        evaluated = update.id.evaluated_get(depsgraph)
-        if drawable(evaluated):
+        if isinstance(found, bpy.types.Object) and drawable(evaluated := found.evaluated_get(depsgraph)):
             evaluated.show_bounds = True
             _hide_dots(evaluated.data)
 

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import bpy
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from ..backends.common import rotations as quaternions
 from ..backends.common.errors import VivantError
 from ..backends.motion import spline
-from . import actions, rigs, takes
+from . import actions, generated, rigs, takes
 
 Array = NDArray[np.floating]
 # New keys of a track: times (n,), values (n, C), and the times of those that hold until the next key.
@@ -33,8 +34,8 @@ class Report:
     """What an in-between of an armature did.
 
     take: the action that holds the result and that the armature now shows; solver: the one that really
-    ran; bones: those filled; frames: first and last frame that got a key; keys: how many were
-    generated; warnings: sentences for the user.
+    ran; bones: those filled; frames: first and last frame that was filled; keys: how many were
+    generated; warnings: sentences for the user; key_error: largest change of a key of the user's, which is 0.
     """
 
     take: bpy.types.Action
@@ -43,6 +44,7 @@ class Report:
     frames: tuple[int, int]
     keys: int
     warnings: tuple[str, ...]
+    key_error: float
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ def inbetween_object(
     frame_range: tuple[float, float] | None = None,
     solver: str = "spline",
     seed: int = 0,
+    output: str = generated.BAKED,
+    another: bool = False,
 ) -> Report:
     """Fill gaps between the keys of an armature's bones (names; all when None) in a take, and show that.
 
@@ -83,15 +87,21 @@ def inbetween_object(
     any; those that stand still take part inside the gaps of those that move.  Velocities at both ends are
     those of the motion outside, or, where it is stepped or has curve modifiers, of the neighbouring keys.
 
-    The user's action is kept; the take is a copy with a GENERATED key on every whole frame inside the
-    gaps.  While a take is shown, a further call adds to it, and fills anew what it had filled itself.
+    The user's action is kept; the take is a copy with GENERATED keys inside the gaps: on every whole frame ("BAKED"), or
+    as few as stay within 0.5° and 2 mm of it ("SPARSE", see `backends.motion.sparse`).  While a take is shown, a further call
+    adds to it, and fills anew what it had filled itself; `another` makes one more take from the user's action.
     `seed` is for solvers that draw at random; "spline" (see `backends.motion.spline`) does not.
     Raises VivantError, having changed nothing, when there is nothing to fill or no right to.
     """
     if solver != "spline":
         raise VivantError(f"There is no in-between solver '{solver}' for rigs.", "Use 'spline'.")
+    if output not in (generated.BAKED, generated.SPARSE):
+        raise VivantError(f"There is no output '{output}'.", "Use 'BAKED' or 'SPARSE'.")
     rigs.pose_of(armature)
     action, slot = actions.animation_of(armature)
+    if another:
+        action = takes.original_of(armature) or action
+        slot = next((own for own in action.slots if own.handle == slot.handle), slot)
     curves = actions.curves_of(action, slot)
     groups, left_out = rigs.keyed_groups(armature, bones, curves)
     if not groups:
@@ -108,17 +118,12 @@ def inbetween_object(
     for reason, names in left_out.items():
         warnings[f"Some channels are {reason} and were left as they are"] = names
 
-    take = takes.open_take(armature)
+    parts = _parts(tracks, filled, output, action, slot)
+    users = [(channel, gaps, _keys_outside(curves[channel], gaps)) for channel, gaps in _filled_channels(tracks)]
+    take = takes.open_take(armature, another)
     slot = armature.animation_data.action_slot
-    curves = actions.curves_of(take, slot)
-    for track, (times, values, holds) in zip(tracks, filled, strict=True):
-        for curve, column in zip(track.curves, values.T, strict=True):
-            name = takes.curve_name(curve)
-            before = actions.fill_gaps(curves[curve.data_path, curve.array_index], track.gaps, times, column, holds)
-            fills[name] = fills.get(name, takes.Fill()).followed_by(takes.Fill(track.gaps, before))
-    takes.set_fills(take, slot, fills)
-    take.update_tag()
-    return Report(
+    count = generated.add(armature, take, parts)
+    report = Report(
         take,
         solver,
         tuple(dict.fromkeys(track.bone for track in tracks)),
@@ -126,9 +131,66 @@ def inbetween_object(
             min(int(track.frames[track.missing][0]) for track in tracks),
             max(int(track.frames[track.missing][-1]) for track in tracks),
         ),
-        sum(values.size for _, values, _ in filled),
+        count,
         tuple(f"{sentence}: {_listed(names)}." for sentence, names in warnings.items()),
+        _key_error(users, actions.curves_of(take, slot)),
     )
+    made = takes.Made(solver, seed, scope, report.frames, report.bones, output, count, report.key_error)
+    takes.note(take, made=json.dumps(asdict(made)))
+    take.update_tag()
+    return report
+
+
+def _parts(
+    tracks: list[Track], filled: list[New], output: str, action: bpy.types.Action, slot: bpy.types.ActionSlot
+) -> list[generated.Part]:
+    """What was solved, gap by gap, with what the curves said before."""
+    wanted = {
+        (curve.data_path, curve.array_index): times.tolist()
+        for track, (times, _, _) in zip(tracks, filled, strict=True)
+        for curve in track.curves
+    }
+    base = generated.before(action, slot, wanted)
+    parts = []
+    for track, (times, values, holds) in zip(tracks, filled, strict=True):
+        names = [takes.curve_name(curve) for curve in track.curves]
+        earlier = np.column_stack([base[curve.data_path, curve.array_index] for curve in track.curves])
+        for gap in track.gaps:
+            own = actions.inside(times, [gap])
+            parts.append(
+                generated.Part(
+                    track.bone,
+                    track.mode,
+                    output,
+                    names,
+                    gap,
+                    times[own].tolist(),
+                    values[own].tolist(),
+                    earlier[own].tolist(),
+                    [time for time in holds if gap[0] < time < gap[1]],
+                )
+            )
+    return parts
+
+
+def _filled_channels(tracks: list[Track]) -> list[tuple[tuple[str, int], tuple[actions.Gap, ...]]]:
+    return [((curve.data_path, curve.array_index), track.gaps) for track in tracks for curve in track.curves]
+
+
+def _keys_outside(curve: bpy.types.FCurve, gaps: tuple[actions.Gap, ...]) -> Array:
+    points = actions.read_keys(curve, ["co"])["co"].astype(np.float64)
+    return points[~actions.inside(points[:, 0], gaps)]
+
+
+def _key_error(
+    users: list[tuple[tuple[str, int], tuple[actions.Gap, ...], Array]], curves: Mapping[tuple[str, int], bpy.types.FCurve]
+) -> float:
+    """How far the keys around the gaps have moved, read back from the curves; infinite when one is missing."""
+    error = 0.0
+    for channel, gaps, wanted in users:
+        found = _keys_outside(curves[channel], gaps)
+        error = max(error, np.max(np.abs(found - wanted), initial=0) if found.shape == wanted.shape else np.inf)
+    return float(error)
 
 
 def _scope(scope: str, frame_range: tuple[float, float] | None) -> tuple[list[Callable[[float, float], bool]], VivantError]:

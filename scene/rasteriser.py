@@ -19,6 +19,7 @@ from gpu_extras.batch import batch_for_shader
 from mathutils import Matrix
 from numpy.typing import NDArray
 
+from ..backends.common.threads import in_blocks
 from ..backends.gaussian import sh
 from ..backends.gaussian.render.constants import ALPHA_MAX, ALPHA_MIN, FRUSTUM_MARGIN, LOW_PASS
 
@@ -26,6 +27,7 @@ Floats = NDArray[np.float32]
 
 ROW = 4096  # texels in a row of the data textures
 HALF = "RGBA16F"
+BLOCK = 4096  # splats packed at a time, so that they stay in the cache
 MAX_DEGREE = 3
 
 _VERTEX = """
@@ -119,7 +121,7 @@ void main()
 {
   float alpha = min(ALPHA_MAX, colour.a * exp(-0.5 * dot(uv, uv)));
   if (alpha < ALPHA_MIN || gl_FragCoord.z > texelFetch(occluders, ivec2(gl_FragCoord.xy), 0).x) { discard; }
-  fragment = vec4(colour.rgb * alpha, alpha);
+  result = vec4(colour.rgb * alpha, alpha);
 }
 """
 
@@ -133,7 +135,7 @@ void main()
   vec3 shown = clamp(seen.rgb / seen.a, 0.0, 1.0);
   vec3 light = mix(pow((shown + 0.055) / 1.055, vec3(2.4)), shown / 12.92, vec3(lessThan(shown, vec3(0.04045))));
   if (power_law) { light = pow(shown, vec3(2.2)); }
-  fragment = vec4(light * seen.a, seen.a);
+  result = vec4(light * seen.a, seen.a);
 }
 """
 
@@ -155,7 +157,7 @@ def _splat_shader() -> gpu.types.GPUShader:
         info.sampler(slot, "FLOAT_2D", name)
     info.vertex_in(0, "VEC2", "corner")
     info.vertex_out(stage)
-    info.fragment_out(0, "VEC4", "fragment")
+    info.fragment_out(0, "VEC4", "result")  # "fragment" is a word of Metal
     info.vertex_source(_VERTEX)
     info.fragment_source(_FRAGMENT)
     return gpu.shader.create_from_info(info)
@@ -168,7 +170,7 @@ def _show_shader() -> gpu.types.GPUShader:
     info.push_constant("BOOL", "power_law")
     info.sampler(0, "FLOAT_2D", "plate")
     info.vertex_in(0, "VEC2", "corner")
-    info.fragment_out(0, "VEC4", "fragment")
+    info.fragment_out(0, "VEC4", "result")  # "fragment" is a word of Metal
     info.vertex_source(_SHOW_VERTEX)
     info.fragment_source(_SHOW_FRAGMENT)
     return gpu.shader.create_from_info(info)
@@ -185,22 +187,37 @@ def forget() -> None:
         made.cache_clear()
 
 
-def texture(values: Floats, kind: str) -> gpu.types.GPUTexture:
-    """A texture of `kind` (R32F, RGBA16F, RGBA32F), ROW texels wide, filled row by row."""
-    width = 1 if kind == "R32F" else 4
-    height = max(1, -(-values.size // (ROW * width)))
-    filled = np.zeros(height * ROW * width, np.float32)
-    filled[: values.size] = values.reshape(-1)
-    return gpu.types.GPUTexture((ROW, height), format=kind, data=gpu.types.Buffer("FLOAT", filled.size, filled))
+def _canvas(texels: int, width: int = 4) -> Floats:
+    """Room for so many texels (rows x ROW, width), in whole rows; all 0."""
+    return np.zeros((max(1, -(-texels // ROW)) * ROW, width), np.float32)
+
+
+def _upload(canvas: Floats, kind: str) -> gpu.types.GPUTexture:
+    size = ROW, len(canvas) // ROW
+    return gpu.types.GPUTexture(size, format=kind, data=gpu.types.Buffer("FLOAT", canvas.size, canvas))
+
+
+def pack_order(order: NDArray[np.intp]) -> gpu.types.GPUTexture:
+    """Texture of indices of splats, one texel each; exact up to 2^24."""
+    canvas = _canvas(len(order), 1)
+    canvas[: len(order), 0] = order
+    return _upload(canvas, "R32F")
 
 
 def pack_shape(means: Floats, quats: Floats, scales: Floats, opacities: Floats, owners: Floats) -> gpu.types.GPUTexture:
     """Texture of N splats' places: three texels each; owners (N,) says which cloud a splat belongs to."""
-    packed = np.empty((len(means), 3, 4), np.float32)
-    packed[:, 0, :3], packed[:, 0, 3] = means, opacities
-    packed[:, 1] = quats
-    packed[:, 2, :3], packed[:, 2, 3] = scales, owners
-    return texture(packed, "RGBA32F")
+    count = len(means)
+    canvas = _canvas(count * 3)
+    packed = canvas[: count * 3].reshape(count, 3, 4)
+
+    def fill(rows: slice) -> None:
+        part = packed[rows]
+        part[:, 0, :3], part[:, 0, 3] = means[rows], opacities[rows]
+        part[:, 1] = quats[rows]
+        part[:, 2, :3], part[:, 2, 3] = scales[rows], owners[rows]
+
+    in_blocks(fill, count, BLOCK)
+    return _upload(canvas, "RGBA32F")
 
 
 def bands_of(coefficients: int) -> int:
@@ -214,14 +231,18 @@ def pack_radiance(harmonics: Sequence[Sequence[Floats]]) -> tuple[gpu.types.GPUT
     A splat takes three channels of four harmonics for every band; what a cloud lacks is 0.
     """
     bands = max(bands_of(len(columns)) for columns in harmonics)
-    packed = np.zeros((sum(len(columns[0]) for columns in harmonics), bands, 3, 4), np.float32)
-    start = 0
+    count = sum(len(columns[0]) for columns in harmonics)
+    canvas = _canvas(count * bands * 3)
+    packed = canvas[: count * bands * 3].reshape(count, bands, 3, 4)
     for columns in harmonics:
-        part = packed[start : start + len(columns[0])]
-        for index, column in enumerate(columns[: bands * 4]):
-            part[:, index // 4, :, index % 4] = column
-        start += len(part)
-    return texture(packed, HALF), bands
+        part, packed = packed[: len(columns[0])], packed[len(columns[0]) :]
+
+        def fill(rows: slice, part: Floats = part, columns: Sequence[Floats] = columns) -> None:
+            for index, column in enumerate(columns[: bands * 4]):
+                part[rows, index // 4, :, index % 4] = column[rows]
+
+        in_blocks(fill, len(part), BLOCK)
+    return _upload(canvas, HALF), bands
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +270,7 @@ class Pose:
         """Five texels: the matrix's rows; the eye in the cloud's space, and the degree; the compensation."""
         eye = self.to_view.inverted_safe().translation
         values = [*self.to_view[0], *self.to_view[1], *self.to_view[2], *eye, min(self.degree, MAX_DEGREE)]
-        return np.array([*values, self.antialiased, 0, 0, 0], np.float32)
+        return np.array([*values, self.antialiased, 0, 0, 0], np.float32).reshape(5, 4)
 
 
 def near_of(projection: Matrix) -> float:
@@ -277,8 +298,15 @@ def draw(
     shader.uniform_float("picture", picture)
     shader.uniform_float("near", near_of(projection))
     shader.uniform_int("bands", splats.bands)
-    clouds = texture(np.concatenate([pose.texels() for pose in poses]), "RGBA32F")
-    data = {"order": order, "shape": splats.shape, "radiance": splats.radiance, "clouds": clouds, "occluders": occluders}
+    clouds = _canvas(5 * len(poses))
+    clouds[: 5 * len(poses)] = np.concatenate([pose.texels() for pose in poses])
+    data = {
+        "order": order,
+        "shape": splats.shape,
+        "radiance": splats.radiance,
+        "clouds": _upload(clouds, "RGBA32F"),
+        "occluders": occluders,
+    }
     for name, values in data.items():
         shader.uniform_sampler(name, values)
     gpu.state.blend_set("ALPHA_PREMULT")

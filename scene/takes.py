@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Takes: results that the user accepts or rejects.
+"""Takes: results that the user compares, accepts or rejects.
 
-A take is a copy of the user's action, assigned in its place.  The custom property `vivant` of an
-action holds what is known about it: in a take `original`, the user's action (a real reference, so
-renaming and saving are harmless), and `fake_user`, that action's own flag, which is set while the take
-is open; in takes and in actions that accepted one `fills`, the generated gaps of each curve.
+A take is a copy of the user's action, assigned in its place; an object can have several, of which it shows one.  The custom
+property `vivant` of an action holds what is known about it.  In a take: `original`, the user's action (a real reference, so
+renaming and saving are harmless), `slot`, the handle of the object's slot, `fake_user`, the original's own flag, which is set
+while a take is open, `made`, how it was made, `parts`, its generated frames (see `generated`), and `strength`.  In takes and
+in actions that accepted one: `fills`, the generated gaps of each curve.  Takes find their original, and nothing lists them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import bpy
 
@@ -25,8 +27,7 @@ KEY = "vivant"
 class Fill:
     """What was generated in one curve.
 
-    gaps: times (start, end) of the keys around it; before: keys that had to change, as they were:
-    (frame, left handle type, right handle type, interpolation).
+    gaps: times (start, end) of the keys around it; before: keys that had to change, as they were: see `actions.fill_gaps`.
     """
 
     gaps: Sequence[actions.Gap] = ()
@@ -35,32 +36,73 @@ class Fill:
     def followed_by(self, later: Fill) -> Fill:
         """The record after some gaps, perhaps moved since, were filled again: what was first is what comes back."""
         kept = [gap for gap in self.gaps if not any(gap[0] < end and gap[1] > start for start, end in later.gaps)]
-        before = {frame: (frame, *kinds) for frame, *kinds in (*later.before, *self.before)}
-        return Fill(sorted([*kept, *later.gaps]), list(before.values()))
+        before = {frame: (shape, handles) for frame, *shape, handles in map(_record, later.before)}
+        for frame, *shape, handles in map(_record, self.before):
+            before[frame] = shape, handles or before.get(frame, ((), ()))[1]
+        return Fill(sorted([*kept, *later.gaps]), [(frame, *shape, *handles) for frame, (shape, handles) in before.items()])
+
+
+def _record(key: Sequence[float]) -> tuple:
+    """A changed key with its handles, if they moved, as one entry."""
+    return (*key[:4], tuple(key[4:]))
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a take was made, last: solver, seed, scope, first and last frame, bones, BAKED or SPARSE, generated keys, and the
+    largest change of a key of the user's."""
+
+    solver: str
+    seed: int
+    scope: str
+    frames: Sequence[int]
+    bones: Sequence[str]
+    output: str
+    keys: int
+    key_error: float
 
 
 def original_of(armature: bpy.types.Object | None) -> bpy.types.Action | None:
     """The user's action when the object shows a take, else None."""
     data = armature.animation_data if armature else None
-    known = data.action.get(KEY) if data and data.action else None
-    return known.get("original") if known else None
+    return known_of(data.action, "original") if data and data.action else None
 
 
-def open_take(armature: bpy.types.Object) -> bpy.types.Action:
-    """The take that the object shows; if it shows none, a new one is made from its action and assigned."""
+def takes_of(armature: bpy.types.Object | None) -> list[bpy.types.Action]:
+    """The object's takes, in order of their names; also while it shows the user's action."""
+    data = armature.animation_data if armature else None
+    if not (data and data.action and data.action_slot):
+        return []
+    return _takes(original_of(armature) or data.action, data.action_slot.handle)
+
+
+def open_take(armature: bpy.types.Object, another: bool = False) -> bpy.types.Action:
+    """The take that the object shows; if it shows none, or for `another`, a new copy of the user's action, assigned."""
     action, slot = actions.animation_of(armature)
-    if original_of(armature):
+    original = original_of(armature)
+    if original and not another:
         return action
-    take = action.copy()
-    take.name = f"{action.name} take"
-    take[KEY] = {**_known(action), "original": action, "fake_user": action.use_fake_user}
-    action.use_fake_user = True
+    user = original or action
+    siblings = [take for take in bpy.data.actions if known_of(take, "original") == user]
+    fake_user = known_of(siblings[0], "fake_user") if siblings else user.use_fake_user
+    take = user.copy()
+    take.name = f"{user.name} take"
+    take[KEY] = {**_known(user), "original": user, "slot": slot.handle, "fake_user": fake_user, "strength": 1.0}
+    take.use_fake_user = user.use_fake_user = True
     actions.assign(armature, take, slot.handle)
     return take
 
 
+def show(armature: bpy.types.Object, take: bpy.types.Action) -> None:
+    """Let the object show another of its takes.  Raises VivantError for an action that is none of them."""
+    _, slot = actions.animation_of(armature)
+    if take not in takes_of(armature):
+        raise VivantError(f"'{take.name}' is no take of '{armature.name}'.", "Choose one from the list of takes.")
+    actions.assign(armature, take, slot.handle)
+
+
 def accept(armature: bpy.types.Object) -> bpy.types.Action:
-    """Merge the shown take into the user's action, assign that again and remove the take.
+    """Merge the shown take into the user's action, assign that again and remove all takes of the object.
 
     Every key of the object's slot that differs is carried over: the generated ones, and what the user
     keyed while the take was shown.  Returns the user's action.  Raises VivantError when no take is shown.
@@ -84,13 +126,30 @@ def accept(armature: bpy.types.Object) -> bpy.types.Action:
 
 
 def reject(armature: bpy.types.Object) -> bpy.types.Action:
-    """Remove the shown take and assign the user's action again, which is returned.
+    """Remove all takes of the object and assign the user's action again, which is returned.
 
     Raises VivantError when no take is shown.
     """
     take, original, slot = _shown(armature)
     _close(armature, take, original, slot)
     return original
+
+
+def remove(armature: bpy.types.Object) -> bpy.types.Action:
+    """Remove the shown take alone; another one is shown, or after the last the user's action.  Returns what is shown.
+
+    Raises VivantError when no take is shown.
+    """
+    take, _, slot = _shown(armature)
+    every = takes_of(armature)
+    others = [other for other in every if other != take]
+    if not others:
+        return reject(armature)
+    following = others[min(every.index(take), len(others) - 1)]
+    take.user_remap(following)
+    actions.assign(armature, following, slot.handle)
+    bpy.data.actions.remove(take)
+    return following
 
 
 def remove_generated(armature: bpy.types.Object) -> None:
@@ -101,7 +160,7 @@ def remove_generated(armature: bpy.types.Object) -> None:
     action, slot = actions.animation_of(armature)
     curves = actions.curves_of(action, slot)
     for name, fill in fills_of(action, slot).items():
-        if (curve := curves.get(_channel(name))) is not None:
+        if (curve := curves.get(channel(name))) is not None:
             actions.empty_gaps(curve, fill.gaps, fill.before)
     set_fills(action, slot, {})
 
@@ -120,12 +179,30 @@ def set_fills(action: bpy.types.Action, slot: bpy.types.ActionSlot, fills: Mappi
     action[KEY] = {**known, "fills": json.dumps(every)}
 
 
+def made_of(take: bpy.types.Action) -> Made | None:
+    """How a take was made; None for other actions."""
+    known = known_of(take, "made")
+    return Made(**json.loads(known)) if known else None
+
+
+def note(take: bpy.types.Action, **facts: object) -> None:
+    """Record something of a take, by the names of this module's docstring; other facts stay."""
+    take[KEY] = {**_known(take), **facts}
+
+
+def known_of(take: bpy.types.Action, fact: str) -> Any:
+    """What was recorded of a take by that name, or None."""
+    group = take.get(KEY)
+    return group.get(fact) if group else None
+
+
 def curve_name(curve: bpy.types.FCurve) -> str:
     """How a record names a curve: data path and array index."""
     return f"{curve.data_path}[{curve.array_index}]"
 
 
-def _channel(name: str) -> tuple[str, int]:
+def channel(name: str) -> tuple[str, int]:
+    """Data path and array index of a name by `curve_name`."""
     path, _, index = name.rpartition("[")
     return path, int(index[:-1])
 
@@ -144,10 +221,16 @@ def _shown(armature: bpy.types.Object) -> tuple[bpy.types.Action, bpy.types.Acti
     return take, original, slot
 
 
+def _takes(original: bpy.types.Action, handle: int) -> list[bpy.types.Action]:
+    return [take for take in bpy.data.actions if known_of(take, "original") == original and known_of(take, "slot") == handle]
+
+
 def _close(armature: bpy.types.Object, take: bpy.types.Action, original: bpy.types.Action, slot: bpy.types.ActionSlot) -> None:
     fake_user = take[KEY]["fake_user"]
     handle = slot.handle
-    take.user_remap(original)
+    for ended in _takes(original, handle):
+        ended.user_remap(original)
+        bpy.data.actions.remove(ended)
     actions.assign(armature, original, handle)
-    original.use_fake_user = bool(fake_user)
-    bpy.data.actions.remove(take)
+    if not any(known_of(other, "original") == original for other in bpy.data.actions):
+        original.use_fake_user = bool(fake_user)

@@ -128,7 +128,7 @@ def splat_scene(folder: pathlib.Path) -> bpy.types.Scene:
 def splat_pictures(scene: bpy.types.Scene, folder: pathlib.Path) -> None:
     """Stills at three times from both engines, and a GIF of the whole clip, by EEVEE, which is quicker here."""
     times = [1 + round(share * (CLIP_FRAMES - 1)) for share in (0.36, 0.54, 0.72)]
-    for engine, width, height in (("CYCLES", 480, 300), (compat.EEVEE, 320, 200)):
+    for engine, width, height in (("CYCLES", 400, 250), (compat.EEVEE, 320, 200)):
         scene.render.engine = engine
         scene.render.resolution_x, scene.render.resolution_y = width, height
         for frame in times:
@@ -136,10 +136,10 @@ def splat_pictures(scene: bpy.types.Scene, folder: pathlib.Path) -> None:
             name = f"splats_{engine.removeprefix('BLENDER_').lower()}_frame_{frame:02d}.png"
             with step(f"{name}, {width} x {height}"):
                 quiet_render(scene, folder / name)
-    frames = list(range(1, CLIP_FRAMES + 1, 2))
+    frames = list(range(1, CLIP_FRAMES + 1, 3))
     with step(f"splats.gif, {len(frames)} frames, 320 x 200"):
         pictures = [render_frame(scene, frame, folder) for frame in frames]
-        write_gif(pictures, folder / "splats.gif", 2 / scene.render.fps)
+        write_gif(pictures, folder / "splats.gif", 3 / scene.render.fps)
     scene.render.engine = "CYCLES"
     scene.render.resolution_x, scene.render.resolution_y = 1280, 800
     scene.frame_set(times[1])

@@ -104,6 +104,7 @@ def install(archive: pathlib.Path, python: pathlib.Path, *modules: str) -> str:
     """
     with tempfile.TemporaryDirectory(prefix="vivant-install-", ignore_cleanup_errors=True) as scratch:
         environment = {**os.environ, "BLENDER_USER_RESOURCES": scratch}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # enabling is timed as users have it
         command = [str(python), str(ROOT / "tools" / "dev_install.py"), str(archive), *modules]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=scratch)
     lines = (done.stdout + done.stderr).splitlines()

@@ -9,6 +9,7 @@ Exit status 0 when all went well; what Blender prints is for the caller to judge
 """
 
 import importlib
+import os
 import pathlib
 import random
 import struct
@@ -77,3 +78,5 @@ def main(archive: str, modules: list[str]) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1], sys.argv[2:])
+    sys.stdout.flush()
+    os._exit(0)  # bpy 4.5 may wait for its own threads for ever when its process exits in the ordinary way

@@ -3,24 +3,59 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..common import rotations as quaternions
-from ..common.errors import VivantError
-from . import spline
+from ..common.errors import Cancelled, VivantError
+from . import interpolate, retrieval, spline
 from .clip import Clip
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
-Filler = Callable[[Array, Mask], Array]
+Fill = Callable[[Clip, Mask, Sequence[Clip], int], tuple[Clip, list[str]]]
 
-SOLVERS = ("spline", "slerp")
 AMBIGUOUS = 120.0  # degrees across a gap
+
+
+@dataclass(frozen=True)
+class Solver:
+    """One way to fill gaps: its name, what it does and what it needs in a line each.
+
+    fill(clip, keys (F, J), library, seed) gives the clip with all gaps filled, and sentences for the user.  Joints without keys
+    are at rest in the clip; other values without a key may be anything.  It raises VivantError where it cannot serve.
+    """
+
+    name: str
+    does: str
+    needs: str
+    fill: Fill = field(repr=False)
+
+
+SOLVERS = {
+    solver.name: solver
+    for solver in (
+        Solver(
+            "spline", "A velocity-matched cubic through the keys", "", lambda c, k, library, seed: (interpolate.cubic(c, k), [])
+        ),
+        Solver("slerp", "Constant velocity from key to key", "", lambda c, k, library, seed: (interpolate.linear(c, k), [])),
+        Solver(
+            "retrieval",
+            "The nearest motions of a library, bent onto the keys",
+            "a library of clips of the same skeleton",
+            retrieval.retrieve,
+        ),
+    )
+}
+AUTO = "auto"
+
+
+def solvers() -> tuple[Solver, ...]:
+    """All solvers that `inbetween` knows by name."""
+    return tuple(SOLVERS.values())
 
 
 @dataclass(frozen=True)
@@ -28,25 +63,28 @@ class Report:
     """What an in-between did.
 
     solver: the one that really ran; gaps: frame ranges filled; warnings: sentences for the user; key_error: largest change of
-    a keyed value, which is 0.
+    a keyed value, which is 0; fallback: why the spline ran instead of the solver asked for, else "".
     """
 
     solver: str
     gaps: int
     warnings: tuple[str, ...]
     key_error: float
+    fallback: str = ""
 
 
-def inbetween(clip: Clip, keys: Mask, solver: str = "spline", seed: int = 0) -> tuple[Clip, Report]:
+def inbetween(clip: Clip, keys: Mask, solver: str = AUTO, library: Sequence[Clip] = (), seed: int = 0) -> tuple[Clip, Report]:
     """Fill whatever is not keyed; keyed values come back bit for bit.
 
     keys: bool (F,) of keyed frames or (F, J) of keyed joints; translations (the root's is joint 0's) are keyed where their
     joint is.  Values elsewhere are ignored.  Frames outside a joint's keys hold the nearest key, a joint without keys
-    its rest pose.  `seed` is for solvers that draw: "spline" (velocity-matched cubic) and "slerp" do not.
+    its rest pose.  solver: a name of `solvers()`, or "auto": retrieval where `library` (clips of the same joints) has
+    anything for these gaps, else the spline.  Where a solver cannot serve the spline takes over, and the report says why.
+    `seed` is for solvers that choose: "retrieval" does, "spline" and "slerp" do not.
     Raises VivantError for an unknown solver, keys of another shape or keyed values that are not finite.
     """
-    if solver not in SOLVERS:
-        raise VivantError(f"There is no in-between solver '{solver}'.", f"Choose one of: {', '.join(SOLVERS)}.")
+    if solver not in (AUTO, *SOLVERS):
+        raise VivantError(f"There is no in-between solver '{solver}'.", f"Choose one of: {', '.join((AUTO, *SOLVERS))}.")
     shape = clip.rotations.shape[:2]
     keys = np.asarray(keys, bool)
     if keys.shape not in (shape, shape[:1]):
@@ -56,31 +94,50 @@ def inbetween(clip: Clip, keys: Mask, solver: str = "spline", seed: int = 0) -> 
     if not np.all(np.isfinite(clip.rotations[keys])) or not all(np.all(np.isfinite(moving[j][keys[:, j]])) for j in moving):
         raise VivantError("A keyed value is not a finite number.", "Key that frame anew, or leave it out.")
 
-    fill_vectors, fill_rotations = _fillers(solver, clip.fps)
     keyed = keys.any(axis=0)
     rest = quaternions.IDENTITY if clip.rest is None else clip.rest
-    rotations = fill_rotations(np.where(keyed[:, None], clip.rotations, rest).astype(clip.rotations.dtype), keys)
     moved = {
-        joint: fill_vectors(values if keyed[joint] else np.broadcast_to(clip.offsets[joint], values.shape), keys[:, joint])
+        joint: values if keyed[joint] else np.broadcast_to(clip.offsets[joint], values.shape)
         for joint, values in moving.items()
     }
-    filled = clip.replace(rotations=rotations, root=moved.pop(0), translations=moved)
+    given = clip.replace(
+        rotations=np.where(keyed[:, None], clip.rotations, rest).astype(clip.rotations.dtype),
+        root=moved.pop(0),
+        translations=moved,
+    )
+    ran, fallback = solver, ""
+    if solver == AUTO:
+        ran = "retrieval" if library else "spline"
+    try:
+        filled, said = SOLVERS[ran].fill(given, keys, library, seed)
+    except Cancelled:
+        raise
+    except VivantError as error:
+        ran, fallback = "spline", str(error)
+        filled, said = SOLVERS[ran].fill(given, keys, library, seed)
+    filled = _settled(filled, given, keys | ~keyed)
 
-    changes = [np.abs(rotations - clip.rotations)[keys], np.abs(filled.root - clip.root)[keys[:, 0]]]
-    changes += [np.abs(values - clip.translations[joint])[keys[:, joint]] for joint, values in moved.items()]
+    changes = [np.abs(filled.rotations - clip.rotations)[keys], np.abs(filled.root - clip.root)[keys[:, 0]]]
+    changes += [np.abs(values - clip.translations[joint])[keys[:, joint]] for joint, values in filled.translations.items()]
     gaps = spline.find_gaps(keys)
     ranges = set(zip(gaps.start.tolist(), gaps.end.tolist(), strict=True))
-    warnings = tuple(_warnings(clip, keys, gaps))
-    return filled, Report(solver, len(ranges), warnings, float(max(np.max(change, initial=0) for change in changes)))
+    warnings = (*said, *_warnings(clip, keys, gaps))
+    key_error = float(max(np.max(change, initial=0) for change in changes))
+    return filled, Report(ran, len(ranges), warnings, key_error, fallback)
 
 
-def _fillers(solver: str, fps: float) -> tuple[Filler, Filler]:
-    """The functions that fill vectors and rotations (values, known) of clips of this frame rate."""
-    if solver == "slerp":
-        return spline.lerp_fill, spline.slerp_fill
-    return (
-        functools.partial(spline.fill_vectors, damping=spline.TRAVEL.at(fps)),
-        functools.partial(spline.fill_rotations, damping=spline.TURNS.at(fps)),
+def _settled(filled: Clip, given: Clip, fixed: Mask) -> Clip:
+    """What a solver filled in, in the given types, with the given values wherever they are fixed (F, J)."""
+
+    def settled(new: Array, old: Array, where: Mask) -> Array:
+        return np.where(where[..., None], old, new.astype(old.dtype))
+
+    return given.replace(
+        rotations=settled(filled.rotations, given.rotations, fixed),
+        root=settled(filled.root, given.root, fixed[:, 0]),
+        translations={
+            joint: settled(filled.translations[joint], old, fixed[:, joint]) for joint, old in given.translations.items()
+        },
     )
 
 

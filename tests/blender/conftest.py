@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tests that run inside bpy; each begins with an empty factory file."""
 
+import os
+import sys
+
 import pytest
+
+_STATUS = pytest.StashKey[int]()
 
 bpy = pytest.importorskip("bpy", reason="needs Blender's Python module")
 
@@ -28,10 +33,26 @@ def scene():
 @pytest.fixture
 def operators():
     """Vivant's motion operators, registered for one test."""
-    from vivant.operators import inbetween
+    from vivant.operators import inbetween, takes
 
-    for cls in inbetween.CLASSES:
+    classes = (*inbetween.CLASSES, *takes.CLASSES)
+    for cls in classes:
         bpy.utils.register_class(cls)
+    takes.register()
     yield
-    for cls in inbetween.CLASSES:
+    takes.unregister()
+    for cls in classes:
         bpy.utils.unregister_class(cls)
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Remember how it went for the hook below."""
+    session.config.stash[_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    """End at once: bpy 4.5 may wait for its own threads for ever when a process with it exits in the ordinary way."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(config.stash.get(_STATUS, 3))

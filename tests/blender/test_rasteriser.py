@@ -70,9 +70,7 @@ def draw(clouds, matrices, projection, occluder=1.0):
     with plate.bind():
         framebuffer = gpu.state.active_framebuffer_get()
         framebuffer.clear(color=(0, 0, 0, 0))
-        rasteriser.draw(
-            splats, rasteriser.texture(order.astype(np.float32), "R32F"), len(order), poses, projection, SIZE, occluders
-        )
+        rasteriser.draw(splats, rasteriser.pack_order(order), len(order), poses, projection, SIZE, occluders)
         pixels = framebuffer.read_color(0, 0, *SIZE, 4, 0, "FLOAT")
     return np.array(pixels, np.float32).reshape(SIZE[1], SIZE[0], 4)[::-1]
 

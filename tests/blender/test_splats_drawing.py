@@ -152,7 +152,10 @@ def test_a_saved_file_plays_and_draws_the_same_without_vivant(scene, tmp_path):
     blend, picture = tmp_path / "saved.blend", tmp_path / "CYCLES.exr"
     bpy.ops.wm.save_as_mainfile(filepath=str(blend))
     picture.unlink()
-    script = f"import bpy; bpy.ops.wm.open_mainfile(filepath={str(blend)!r}); bpy.ops.render.render(write_still=True)"
+    script = (
+        f"import os, bpy; bpy.ops.wm.open_mainfile(filepath={str(blend)!r})\n"
+        "bpy.ops.render.render(write_still=True); os._exit(0)"
+    )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
     from pictures import load
 

@@ -66,7 +66,7 @@ def test_it_installs_imports_and_leaves_without_a_word(archive: pathlib.Path) ->
 def test_it_installs_from_the_repository_that_the_build_writes(archive: pathlib.Path, tmp_path: pathlib.Path) -> None:
     dev_build.write_repository(archive)
     script = f"""
-import bpy, addon_utils
+import os, bpy, addon_utils
 bpy.context.preferences.system.use_online_access = True  # Blender asks for it, though this address is a file
 repositories = bpy.context.preferences.extensions.repos
 repositories.new(name="Vivant", module="vivant_here", remote_url={(archive.parent / "index.json").as_uri()!r})
@@ -74,6 +74,7 @@ index = [repository.module for repository in repositories].index("vivant_here")
 bpy.ops.extensions.repo_sync(repo_index=index)
 bpy.ops.extensions.package_install(repo_index=index, pkg_id="vivant", enable_on_install=True)
 assert addon_utils.check("bl_ext.vivant_here.vivant") == (True, True)
+os._exit(0)
 """
     environment = {**os.environ, "BLENDER_USER_RESOURCES": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .. import solve
+from ...common.errors import VivantError
+from .. import interpolate, solve
 from ..clip import Clip
 from ..spline import neighbours as known_around
 from . import body as bodies
@@ -27,25 +26,29 @@ SLOWEST, FASTEST = 24.0, 37.5  # frames a second: the training varies the speed 
 AFTER = 10  # known frames beyond a gap that the network looks at
 
 
-def inbetween(clip: Clip, keys: Mask, network: Network) -> tuple[Clip, solve.Report]:
-    """Fill whatever is not keyed, as `solve.inbetween` does; keyed values come back bit for bit.
+def solver(network: Network) -> solve.Solver:
+    """The network as one of `solve.SOLVERS`."""
+    needs = "the weights, and a skeleton such as CMU's Daz conversion"
+    does = "A network trained on human motion corrects the spline"
+    return solve.Solver("model", does, needs, lambda clip, keys, library, seed: fill(network, clip, keys))
 
-    A gap runs between two frames where every joint of the network's body is keyed, whatever is keyed inside.  Gaps longer than
-    LONGEST, other skeletons and other frame rates get the spline, and the report says so.
+
+def fill(network: Network, clip: Clip, keys: Mask) -> tuple[Clip, list[str]]:
+    """The clip with its gaps filled, and sentences for the user; see `solve.Solver`.
+
+    A gap runs between two frames where every joint of the network's body is keyed, whatever is keyed inside; longer ones than
+    LONGEST get the spline.  Raises VivantError for other skeletons and frame rates, and where there is no gap to fill.
     """
-    filled, report = solve.inbetween(clip, keys, "spline")
-    reason, joints, scale = _fit(clip, network.body)
-    if reason:
-        return filled, _explain(report, "spline", f"{reason}; the spline was used.")
-    shape = clip.rotations.shape[:2]
-    keys = np.broadcast_to(np.asarray(keys, bool).reshape(len(clip), -1), shape)[:, joints]
+    joints, scale = _fit(clip, network.body)
+    filled = interpolate.cubic(clip, keys)
+    keys = keys[:, joints]
     last, following = known_around(keys)
     known = keys | (last < 0) | (following == len(clip))  # a joint is held outside of its keys
-    starts, ends = _gaps(keys, known)
+    starts, ends = _gaps(known)
     short = ends - starts - 1 <= LONGEST
     if not short.any():
-        why = f"Gaps are longer than {LONGEST} frames" if len(starts) else "There is no gap between two whole poses"
-        return filled, _explain(report, "spline", f"{why}; the spline was used.")
+        few = "The gaps are longer than the trained model fills" if len(starts) else "There is no gap between two whole poses"
+        raise VivantError(f"{few}.", f"Key whole poses at most {LONGEST + 1} frames apart.")
 
     turns, root = filled.rotations.copy(), filled.root.copy()
     for low, (high, length) in zip((0, *(high for high, _ in LENGTHS)), LENGTHS, strict=False):
@@ -64,9 +67,8 @@ def inbetween(clip: Clip, keys: Mask, network: Network) -> tuple[Clip, solve.Rep
         turns[frames[window, frame], joints[joint]] = q[missing]
         here = missing[..., 0]
         root[frames[here]] = p[here] * scale
-    if not short.all():
-        report = _explain(report, "model", f"{np.sum(~short)} gaps are longer than {LONGEST} frames; the spline filled those.")
-    return filled.replace(rotations=turns, root=root), dataclasses.replace(report, solver="model")
+    said = [] if short.all() else [f"{np.sum(~short)} gaps are longer than {LONGEST} frames; the spline filled those."]
+    return filled.replace(rotations=turns, root=root), said
 
 
 @torch.no_grad()
@@ -96,7 +98,7 @@ def _array(x: Tensor, order: tuple[int, ...]) -> Array:
     return x.permute(order).numpy()
 
 
-def _gaps(keys: Mask, known: Mask) -> tuple[Index, Index]:
+def _gaps(known: Mask) -> tuple[Index, Index]:
     """Last whole frame before and first whole frame after each run of frames where something is missing."""
     whole = known.all(axis=1)
     starts = np.nonzero(whole[:-1] & ~whole[1:])[0]
@@ -105,34 +107,33 @@ def _gaps(keys: Mask, known: Mask) -> tuple[Index, Index]:
     return starts[: len(ends)], ends
 
 
-def _fit(clip: Clip, body: Body) -> tuple[str, Index, float]:
-    """Why the clip is not of the network's body, or nothing; the clip's joints that are the body's; its size relative to it."""
-    none = np.empty(0, np.intp)
+def _fit(clip: Clip, body: Body) -> tuple[Index, float]:
+    """The clip's joints that are the body's, and its size relative to it.  Raises VivantError when it is not such a body."""
+
+    def refuse(why: str) -> VivantError:
+        return VivantError(f"The trained model does not know this {why}.", "Use another solver.")
+
     if not SLOWEST <= clip.fps <= FASTEST:
-        return f"The trained model knows motion at 30 frames a second, not {clip.fps:g}", none, 1.0
+        raise refuse(f"frame rate, {clip.fps:g}: it learnt motion at 30 frames a second")
     names = list(clip.names)
     absent = [name for name in body.names if name not in names]
     if absent:
-        return f"The trained model does not know this skeleton (it has no {absent[0]})", none, 1.0
+        raise refuse(f"skeleton (it has no {absent[0]})")
     joints = np.array([names.index(name) for name in body.names])
     offsets = np.zeros((len(joints), 3))
     for row, joint in enumerate(joints[1:], 1):
         offsets[row], above = clip.offsets[joint], clip.parents[joint]
         while above >= 0 and above not in joints:  # joints between that never turn only add their offset
-            if np.any(np.abs(clip.rotations[:, above, 1:]) > 1e-3):
-                return f"The trained model does not know this skeleton ({names[above]} turns)", none, 1.0
+            if not np.all(np.abs(clip.rotations[:, above, 1:]) < 1e-3):
+                raise refuse(f"skeleton ({names[above]} turns)")
             offsets[row], above = offsets[row] + clip.offsets[above], clip.parents[above]
         if above != joints[body.parents[row]]:
-            return f"The trained model does not know this skeleton ({names[joint]} hangs elsewhere)", none, 1.0
+            raise refuse(f"skeleton ({names[joint]} hangs elsewhere)")
     ours = np.array(body.offsets)
     scale = float(np.sum(ours[1:] * offsets[1:]) / np.sum(ours[1:] ** 2))
     longest = np.linalg.norm(ours, axis=1).max()
     if scale <= 0 or np.abs(offsets[1:] - scale * ours[1:]).max() > 0.05 * scale * longest:
-        return "The trained model does not know this skeleton (its proportions differ)", none, 1.0
+        raise refuse("skeleton (its proportions differ)")
     if set(clip.translations) & set(joints.tolist()):
-        return "The trained model does not move joints away from their parents", none, 1.0
-    return "", joints, scale
-
-
-def _explain(report: solve.Report, solver: str, sentence: str) -> solve.Report:
-    return dataclasses.replace(report, solver=solver, warnings=(*report.warnings, sentence))
+        raise refuse("skeleton (its joints move away from their parents)")
+    return joints, scale

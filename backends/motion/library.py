@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A searchable library of motion: which stretch of it begins, travels and ends as a gap does (motion matching, Clavet 2016).
+
+A frame is described in its own heading frame (the ground axes turned by the root's yaw): where the joints are, and how fast
+they move.  A stretch is compared with a gap by its first frame, its last one and the root's way between them, so frames
+are described once, for gaps of every length.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common import rotations as quaternions
+from ..common.errors import VivantError
+from .clip import Clip
+
+Array = NDArray[np.floating]
+Index = NDArray[np.intp]
+
+UP = np.array([0.0, 1.0, 0.0])
+GROUND = np.array([1.0, 0.0, 1.0])
+WARP = (0.8, 1.25)  # length of a stretch over that of the gap
+FINENESS = 2  # frames between the lengths that are tried
+ASYMMETRY = 0.1  # of the skeleton's size: a rest pose further than this from its mirror image has none
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of squared differences: pose and velocity at each end, the root's way relative to the library's, its turn in radians."""
+
+    pose: float = 1.0
+    velocity: float = 1.0
+    way: float = 0.3
+    turn: float = 1.0
+
+
+# Chosen on training takes for a low L2P at gaps of 5 to 45 frames, with the other takes of their performers as the library.
+WEIGHTS = Weights()
+
+
+@dataclass(frozen=True, eq=False)
+class Library:
+    """All frames (N) of clips of one skeleton and frame rate, mirrored ones too, laid end to end.
+
+    clips: those and their mirror images, first (C,): where each begins in the N, end (N,): one past the last frame of a frame's
+    clip; pose, velocity (N, 3 J + 1): see `describe`, divided by their root mean squares, `scales`, and each row's squared
+    length; facing (N,): the heading h as exp(ih); ground (N,): the root's z + ix, which a turn by h multiplies with that;
+    height (N,): the root's.
+    """
+
+    clips: tuple[Clip, ...]
+    first: Index
+    end: Index
+    pose: Array
+    velocity: Array
+    scales: tuple[float, float]
+    facing: NDArray[np.complexfloating]
+    ground: NDArray[np.complexfloating]
+    height: Array
+
+
+@dataclass(frozen=True)
+class Query:
+    """A gap of `length` frames between two keys, in the terms of `describe`; a velocity is None where it is not known."""
+
+    length: int
+    poses: tuple[Array, Array]
+    velocities: tuple[Array | None, Array | None]
+    way: Array
+    turn: float
+
+
+@dataclass(frozen=True)
+class Match:
+    """A stretch: clip, its first frame and length in frames, and its distance from the query (0 is the same)."""
+
+    clip: Clip
+    first: int
+    length: int
+    distance: float
+
+
+def same_skeleton(a: Clip, b: Clip) -> bool:
+    """Whether joints have equal names and parents."""
+    return list(a.names) == list(b.names) and np.array_equal(a.parents, b.parents)
+
+
+@functools.lru_cache(maxsize=2)
+def index(clips: tuple[Clip, ...], fps: float) -> Library:
+    """The library of clips of one skeleton, resampled to `fps`; remembered for the clips it was made of.
+
+    Raises VivantError for values that are not finite.
+    """
+    if not all(
+        np.all(np.isfinite(values)) for clip in clips for values in (clip.rotations, clip.root, *clip.translations.values())
+    ):
+        raise VivantError("A value in the library is not a finite number.", "Leave that clip out.")
+    clips = tuple(_at_rate(clip, fps) for clip in clips)
+    mirror = mirror_of(clips[0])
+    if mirror is not None:
+        clips += tuple(mirrored(clip, mirror) for clip in clips)
+    described = [describe(clip) for clip in clips]
+    pose, velocity, heading = (np.concatenate([one[part] for one in described]) for part in range(3))
+    lengths = np.array([len(clip) for clip in clips])
+    scales = _spread(pose), _spread(velocity)
+    ends = np.cumsum(lengths)
+    root = np.concatenate([clip.root for clip in clips]).astype(np.float64)
+    return Library(
+        clips=clips,
+        first=ends - lengths,
+        end=np.repeat(ends, lengths),
+        pose=_table(pose / scales[0]),
+        velocity=_table(velocity / scales[1]),
+        scales=scales,
+        facing=np.exp(1j * heading),
+        ground=root[:, 2] + 1j * root[:, 0],
+        height=root[:, 1],
+    )
+
+
+def _at_rate(clip: Clip, fps: float) -> Clip:
+    if clip.fps == fps:
+        return clip
+    return resample(clip, np.arange(0, len(clip) - 1 + 1e-6, clip.fps / fps)).replace(fps=fps)
+
+
+def describe(clip: Clip) -> tuple[Array, Array, Array]:
+    """Pose (F, 3 J), velocity (F, 3 J) and heading (F,) of every frame, of any skeleton.
+
+    Pose: positions from the root, in the heading frame; the root's own is its height.  Velocity: how far joints moved since
+    the frame before, likewise (the first frame repeats the second one's).  The heading is the root's twist about Y since
+    its rest pose.
+    """
+    positions, _ = clip.forward()
+    positions = positions.astype(np.float64)
+    heading = heading_of(clip)
+    steps = np.diff(positions, axis=0, prepend=positions[:1])
+    steps[0] = steps[min(1, len(clip) - 1)]
+    pose = positions - positions[:, :1]
+    pose[:, 0] = positions[:, 0] * UP
+    back = about_y(-heading)[:, None]
+    return _rows(quaternions.rotate(back, pose)), _rows(quaternions.rotate(back, steps)), heading
+
+
+def _rows(vectors: Array) -> Array:
+    return vectors.reshape(len(vectors), -1)
+
+
+def _table(rows: Array) -> Array:
+    """Rows (N, D) and their squared lengths, so that one product gives distances: (N, D + 1)."""
+    return np.concatenate([rows, np.sum(rows**2, axis=1, keepdims=True)], axis=1, dtype=np.float32)
+
+
+def _spread(values: Array) -> float:
+    """Root mean square; 1 where everything is zero."""
+    return float(np.sqrt(np.mean(values**2))) or 1.0
+
+
+def heading_of(clip: Clip) -> Array:
+    """Yaw (F,) of the root, radians about Y since the rest pose."""
+    rest = quaternions.IDENTITY if clip.rest is None else clip.rest[0]
+    turned = quaternions.multiply(clip.rotations[:, 0].astype(np.float64), quaternions.conjugate(np.asarray(rest, np.float64)))
+    return 2 * np.arctan2(turned[:, 2], turned[:, 0])
+
+
+def about_y(angle: Array) -> Array:
+    """Quaternions (…, 4) of turns about Y, radians."""
+    return quaternions.exp(np.asarray(angle)[..., None] * UP)
+
+
+def search(library: Library, query: Query, count: int, weights: Weights = WEIGHTS) -> list[Match]:
+    """The `count` nearest stretches, best first, which begin well apart from each other; fewer where there are no more.
+
+    A stretch has a frame beyond each of its ends.
+    """
+    from_start, from_end = _distances(library.pose, query.poses, library.scales[0], weights.pose)
+    at_start, at_end = _distances(library.velocity, query.velocities, library.scales[1], weights.velocity)
+    from_start = from_start + at_start
+    frames = len(library.facing)
+    way, turn = complex(query.way[2], query.way[0]), np.exp(1j * query.turn)
+    cost, length = np.full(frames, np.inf), np.zeros(frames, np.intp)
+    shortest, longest = (max(round(share * query.length), 1) for share in WARP)
+    for tried in np.linspace(shortest, longest, (longest - shortest) // FINENESS + 2).astype(int).tolist():
+        if frames < tried + 3:
+            break
+        begin, stop = slice(1, frames - tried - 1), slice(tried + 1, frames - 1)
+        back = np.conj(library.facing[begin])
+        travelled = back * (library.ground[stop] - library.ground[begin])
+        rise = library.height[stop] - library.height[begin]
+        usual = float(np.mean(np.abs(travelled) ** 2 + rise**2))
+        total = from_start[begin] + from_end[stop] + at_end[tried + 2 :]
+        total += weights.way / max(usual, 1e-12) * (np.abs(travelled - way) ** 2 + (rise - query.way[1]) ** 2)
+        total += weights.turn * np.abs(library.facing[stop] * back - turn) ** 2
+        whole = library.end[: frames - tried - 2] == library.end[tried + 2 :]
+        better = whole & (total < cost[begin])
+        cost[begin][better], length[begin][better] = total[better], tried
+    matches: list[Match] = []
+    apart = max(query.length // 2, 1)
+    while len(matches) < count and np.isfinite(cost[nearest := int(np.argmin(cost))]):
+        clip = int(np.searchsorted(library.first, nearest, side="right")) - 1
+        first = nearest - int(library.first[clip])
+        matches.append(Match(library.clips[clip], first, int(length[nearest]), float(cost[nearest])))
+        cost[max(nearest - apart, int(library.first[clip])) : min(nearest + apart + 1, int(library.end[nearest]))] = np.inf
+    return matches
+
+
+def _distances(rows: Array, points: Sequence[Array | None], scale: float, weight: float) -> list[Array]:
+    """Weighted mean squared distance of all rows of a table (N, D + 1) from points (D,) in units of `scale`; 0 from None."""
+    targets = np.zeros((len(points), rows.shape[1]), np.float32)
+    for target, point in zip(targets, points, strict=True):
+        if point is not None:
+            target[:-1], target[-1] = -2 * point / scale, 1
+    apart = targets @ rows.T + np.sum(targets[:, :-1] ** 2, axis=1, keepdims=True) / 4
+    return list(weight / (rows.shape[1] - 1) * np.maximum(apart, 0))
+
+
+def resample(clip: Clip, times: Array) -> Clip:
+    """The clip at fractional frames `times` (T,), all inside it: rotations by SLERP, positions by lines."""
+    before = np.clip(np.floor(times).astype(int), 0, max(len(clip) - 2, 0))
+    after = np.minimum(before + 1, len(clip) - 1)
+    share = times - before
+
+    def between(values: Array) -> Array:
+        return values[before] + share[:, None] * (values[after] - values[before])
+
+    shares = np.broadcast_to(share[:, None], (len(times), len(clip.names)))
+    return clip.replace(
+        rotations=quaternions.slerp(clip.rotations[before], clip.rotations[after], shares),
+        root=between(clip.root),
+        translations={joint: between(values) for joint, values in clip.translations.items()},
+    )
+
+
+WORDS = ("Left", "Right"), ("left", "right"), ("LEFT", "RIGHT"), ("L", "R"), ("l", "r")
+OTHER = {one: two for pair in WORDS for one, two in (pair, pair[::-1])}
+# As a word anywhere; as a letter that stands alone (.L, l_, _R.001) or begins the name (lShin, rfemur).
+SIDES = (r"Left|Right|left|right|LEFT|RIGHT", r"(?<![A-Za-z0-9])[lrLR](?![A-Za-z0-9])", r"^[lrLR](?=[A-Za-z])")
+
+
+def counterparts(names: Sequence[str]) -> list[int]:
+    """For each joint the one of the other side, by name (LeftArm, arm.L, l_arm, lArm, …); itself where there is none."""
+    places = {name: joint for joint, name in enumerate(names)}
+    other = list(range(len(names)))
+    for joint, name in enumerate(names):
+        swapped = (re.sub(side, lambda found: OTHER[found[0]], name) for side in SIDES)
+        other[joint] = next((places[twin] for twin in swapped if twin != name and twin in places), joint)
+    return [pair if other[pair] == joint else joint for joint, pair in enumerate(other)]
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """joints (J,): the counterpart of each; normal (3,): the horizontal direction from right to left in the rest pose."""
+
+    joints: Index
+    normal: Array
+
+
+def mirror_of(clip: Clip) -> Mirror | None:
+    """The mirror of a skeleton, or None where names, hierarchy or rest pose are not two-sided."""
+    joints = np.array(counterparts(clip.names))
+    parents = clip.parents
+    paired = joints != np.arange(len(joints))
+    if not paired.any() or not np.array_equal(joints[parents[1:]], parents[joints[1:]]):
+        return None
+    rest = _at_rest(clip).forward()[0][0].astype(np.float64)
+    across = (rest[paired] - rest[joints[paired]]) * GROUND
+    across *= np.sign(across @ across[np.argmax(np.sum(across**2, axis=1))])[:, None]
+    size = float(np.ptp(rest, axis=0).max())
+    if np.linalg.norm(across, axis=1).max() < 1e-6 * max(size, 1e-12):
+        return None
+    normal = across.sum(axis=0) / np.linalg.norm(across.sum(axis=0))
+    image = rest - rest[0] - 2 * ((rest - rest[0]) @ normal)[:, None] * normal
+    if np.linalg.norm(image[joints] - (rest - rest[0]), axis=1).max() > ASYMMETRY * size:
+        return None
+    return Mirror(joints, normal)
+
+
+def mirrored(clip: Clip, mirror: Mirror) -> Clip:
+    """The clip as in a mirror: every joint does what its counterpart did, on the skeleton's own rest pose."""
+    joints, normal = mirror.joints, mirror.normal
+
+    def image(vectors: Array) -> Array:
+        return vectors - 2 * (vectors @ normal)[..., None] * normal
+
+    _, world = clip.forward()
+    _, rest = _at_rest(clip).forward()
+    since_rest = quaternions.multiply(world, quaternions.conjugate(rest))
+    since_rest = np.concatenate([since_rest[..., :1], -image(since_rest[..., 1:])], axis=-1)  # an axis is no arrow
+    turned = quaternions.multiply(since_rest[:, joints], rest)
+    local = turned.copy()
+    for joint, parent in enumerate(clip.parents):
+        if parent >= 0:
+            local[:, joint] = quaternions.multiply(quaternions.conjugate(turned[:, parent]), turned[:, joint])
+    translations = {
+        int(joints[joint]): quaternions.rotate(
+            quaternions.conjugate(turned[:, joints[clip.parents[joint]]]),
+            image(quaternions.rotate(world[:, clip.parents[joint]], values)),
+        )
+        for joint, values in clip.translations.items()
+    }
+    rotations = quaternions.continuous(local).astype(clip.rotations.dtype)
+    return clip.replace(rotations=rotations, root=image(clip.root).astype(clip.root.dtype), translations=translations)
+
+
+def _at_rest(clip: Clip) -> Clip:
+    """One frame of the skeleton in its rest pose, root at the origin."""
+    rest = np.broadcast_to(quaternions.IDENTITY, (len(clip.names), 4)) if clip.rest is None else clip.rest
+    return clip.replace(rotations=np.asarray(rest, np.float64)[None], root=np.zeros((1, 3)), translations={})

@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""In-betweens put right: feet that stand, ground that holds, joints without jerks; keyed values stay bit for bit.
+
+Around the pose q that another solver made, each free frame gets rotation vectors r (and the root a shift) that minimise
+
+    wa |q̈|² + wx |ẍ|² + wp |x - x_prior|² + wf Σ_standing |x_foot - place|² + wh Σ max(0, floor - y_foot)²
+
+with q exp(r) as rotations and x the joints' positions by forward kinematics, in units of the body's size.  Keyed (joint,
+frame) entries are no variables at all.  The rest are solved by Levenberg and Marquardt's method: frames couple with
+their next two only, so the normal equations are block-tridiagonal.  What is left of a foot's slide is taken by the leg alone.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common import rotations as quaternions
+from . import contacts as feet
+from . import ik, interpolate, metrics, spline
+from .clip import Clip
+
+Array = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+
+ITERATIONS = 2
+CHUNK = 90  # frames solved at once
+TURN, PATH, NEAR, STAND, GROUND = 0.003, 0.03, 1.0, 3.0, 30.0  # wa, wx, wp, wf, wh at 30 frames a second
+
+
+@dataclass(frozen=True)
+class Problem:
+    """F frames around `pose`; free (F, 3 J + 3): the entries of the variables (rotation vectors, root shift) that may move.
+
+    places, pull (F, J, 3), (F, J): where joints are drawn to, and how strongly; feet: joints that the floor holds; size:
+    the unit of length.
+    """
+
+    pose: Clip
+    free: Mask
+    places: Array
+    pull: Array
+    feet: list[int]
+    floor: float
+    size: float
+
+    @functools.cached_property
+    def bend(self) -> Array:
+        """Angular acceleration (F - 2, J, 3) of the pose, radians a frame squared."""
+        turn = quaternions.difference(self.pose.rotations[:-1], self.pose.rotations[1:])
+        return np.diff(turn, axis=0)
+
+    @functools.cached_property
+    def second(self) -> Array:
+        """The second difference over time as a matrix (F - 2, F), at 30 frames a second."""
+        frames = len(self.pose)
+        rows = np.eye(frames)
+        return (rows[2:] - 2 * rows[1:-1] + rows[:-2]) * (self.pose.fps / 30) ** 2
+
+    def posed(self, variables: Array) -> Clip:
+        """The clip at variables (F, 3 J + 3)."""
+        turns = variables[:, :-3].reshape(*self.pose.rotations.shape[:2], 3)
+        rotations = quaternions.multiply(self.pose.rotations, quaternions.exp(turns))
+        return self.pose.replace(rotations=rotations, root=self.pose.root + variables[:, -3:] * self.size)
+
+    def _residuals(self, variables: Array, positions: Array) -> tuple[Array, Array, Array, Array]:
+        """Angular and linear accelerations, distances from the places, depths of the feet under the floor."""
+        turns = variables[:, :-3].reshape(len(variables), -1, 3)
+        scale = (self.pose.fps / 30) ** 2
+        bend = self.bend * scale + np.tensordot(self.second, turns, 1)
+        path = np.tensordot(self.second, positions, 1) / self.size
+        depth = np.maximum(self.floor - positions[:, self.feet, 1], 0) / self.size
+        return bend, path, (positions - self.places) / self.size, depth
+
+    def energy(self, variables: Array) -> float:
+        """What is minimised."""
+        positions = self.posed(variables).forward()[0]
+        bend, path, away, depth = self._residuals(variables, positions)
+        squares = TURN * np.sum(bend**2) + PATH * np.sum(path**2) + GROUND * np.sum(depth**2)
+        return float(squares + np.sum(self.pull[..., None] * away**2)) / 2
+
+    def linearised(self, variables: Array) -> tuple[Array, Array]:
+        """Gradient (F, D) and the three upper block diagonals (3, F, D, D) of the Gauss-Newton matrix."""
+        frames, size = self.free.shape
+        clip = self.posed(variables)
+        positions, world = clip.forward()
+        slopes = _slopes(clip.parents, positions, world, variables, self.size) * self.free[:, None]
+        bend, path, away, depth = self._residuals(variables, positions)
+
+        force = self.pull[..., None] * away + PATH * np.tensordot(self.second.T, path, 1)
+        force[:, self.feet, 1] -= GROUND * depth
+        gradient = np.einsum("fpd,fp->fd", slopes, force.reshape(frames, -1))
+        gradient[:, :-3] += TURN * np.tensordot(self.second.T, bend, 1).reshape(frames, -1)
+
+        stiff = np.repeat(self.pull, 3, axis=1)
+        under = np.zeros((frames, len(clip.parents), 3))
+        under[:, self.feet, 1] = GROUND * (depth > 0)
+        stiff += under.reshape(frames, -1)
+        coupling = self.second.T @ self.second
+        turning = np.append(np.full(size - 3, TURN), np.zeros(3))
+        blocks = np.zeros((3, frames, size, size))
+        for ahead in range(min(3, frames)):
+            a, b = slopes[: frames - ahead], slopes[ahead:]
+            share = np.diagonal(coupling, ahead)[:, None, None]
+            weights = PATH * share + (stiff[..., None] if ahead == 0 else 0)
+            block = np.swapaxes(a, 1, 2) @ (weights * b)
+            block[:, range(size), range(size)] += share[..., 0] * turning * self.free[: frames - ahead] * self.free[ahead:]
+            blocks[ahead, : frames - ahead] = block
+        blocks[0][:, range(size), range(size)] += ~self.free
+        return gradient * self.free, blocks
+
+    def solve(self) -> Array:
+        """The variables (F, 3 J + 3) of least energy."""
+        best = np.zeros(self.free.shape)
+        energy, damping = self.energy(best), 1e-6
+        gradient, blocks = self.linearised(best)
+        for iteration in range(ITERATIONS):
+            step = solve_blocks(blocks, -gradient, damping)
+            found = self.energy(best + step)
+            if not found < energy:
+                damping *= 100
+                continue
+            gain, best, energy = 1 - found / energy, best + step, found
+            if gain < 1e-3 or iteration == ITERATIONS - 1:
+                break
+            gradient, blocks = self.linearised(best)
+        return best
+
+
+def _slopes(parents: NDArray[np.integer], positions: Array, world: Array, variables: Array, size: float) -> Array:
+    """Derivatives (F, 3 J, 3 J + 3) of all positions over `size` by the variables."""
+    frames, joints = positions.shape[:2]
+    below = np.zeros((joints, joints), bool)  # [joint, one of its ancestors]
+    for joint, parent in enumerate(parents):
+        if parent >= 0:
+            below[joint] = below[parent]
+            below[joint, parent] = True
+    turns = variables[:, :-3].reshape(frames, joints, 3)
+    axes = quaternions.matrix(world) @ _right_jacobian(turns)  # columns: the axes of the variables in the world
+    arm = np.where(below[..., None], positions[:, :, None] - positions[:, None], 0)[..., None] / size
+    x, y, z = arm[..., 0, :], arm[..., 1, :], arm[..., 2, :]
+    ax, ay, az = (axes[:, None, :, k] for k in range(3))
+    result = np.empty((frames, joints, 3, 3 * joints + 3))
+    for k, column in enumerate((ay * z - az * y, az * x - ax * z, ax * y - ay * x)):
+        result[:, :, k, :-3] = column.reshape(frames, joints, -1)
+    result[..., -3:] = np.eye(3)
+    return result.reshape(frames, 3 * joints, -1)
+
+
+def _right_jacobian(v: Array) -> Array:
+    """Matrices (…, 3, 3) with exp(v + d) = exp(v) exp(J d) to first order in d; rotation vectors v (…, 3)."""
+    angle = np.linalg.norm(v, axis=-1)[..., None, None]
+    small = angle < 1e-4
+    safe = np.where(small, 1, angle)
+    first = np.where(small, 0.5, (1 - np.cos(safe)) / safe**2)
+    second = np.where(small, 1 / 6, (safe - np.sin(safe)) / safe**3)
+    x, y, z = np.moveaxis(v, -1, 0)
+    o = np.zeros_like(x)
+    cross = np.stack([np.stack(row, axis=-1) for row in ((o, -z, y), (z, o, -x), (-y, x, o))], axis=-2)
+    return np.eye(3) - first * cross + second * (cross @ cross)
+
+
+def solve_blocks(blocks: Array, right: Array, damping: float = 0.0) -> Array:
+    """Solution (F, D) of a symmetric positive definite system whose frames couple with the next two.
+
+    blocks (3, F, D, D): each frame with itself, with the next, with the one after it; right (F, D).  `damping` scales the
+    diagonal up.  Two frames make one block of a block-tridiagonal matrix, which is eliminated from first to last.
+    """
+    frames, size = right.shape
+    pairs = (frames + 1) // 2
+    own = np.zeros((pairs, 2 * size, 2 * size))
+    own[:, range(2 * size), range(2 * size)] = 1
+    following = np.zeros_like(own)
+    first, second = blocks[0, 0::2], blocks[0, 1::2]
+    own[:, :size, :size] = first
+    own[: len(second), size:, size:] = second
+    own[: len(second), :size, size:] = blocks[1, 0::2][: len(second)]
+    own[: len(second), size:, :size] = np.swapaxes(blocks[1, 0::2][: len(second)], 1, 2)
+    following[: pairs - 1, :size, :size] = blocks[2, 0::2][: pairs - 1]
+    following[: pairs - 1, size:, :size] = blocks[1, 1::2][: pairs - 1]
+    following[: len(second), size:, size:] = blocks[2, 1::2][: len(second)]
+    own[:, range(2 * size), range(2 * size)] *= 1 + damping
+    rest = np.zeros((2 * pairs, size))
+    rest[:frames] = right
+    rest = rest.reshape(pairs, 2 * size)
+
+    result = np.empty_like(rest)
+    factors: list[Array] = []
+    for pair in range(pairs):
+        if pair:
+            own[pair] -= following[pair - 1].T @ factors[-1]
+            rest[pair] -= following[pair - 1].T @ result[pair - 1]
+        both = np.linalg.solve(own[pair], np.concatenate([following[pair], rest[pair][:, None]], axis=1))
+        factors.append(both[:, :-1])
+        result[pair] = both[:, -1]
+    for pair in reversed(range(pairs - 1)):
+        result[pair] -= factors[pair] @ result[pair + 1]
+    return result.reshape(-1, size)[:frames]
+
+
+def optimise(clip: Clip, keys: Mask, prior: Clip, contacts: Mask | None = None) -> tuple[Clip, tuple[str, ...]]:
+    """A filled clip with feet that do not slide or sink and joints that do not jerk, and what the user should know.
+
+    keys: bool (F,) or (F, J) of what is keyed in `clip`; prior: the clip that a solver filled.  Only what lies between two
+    keys of a joint changes.  contacts (F, J): joints that the user wants to stand; those of a leg replace what is found
+    for it.  The ground is where the keyed feet are lowest.  Skeletons without legs are only smoothed.
+    """
+    shape = clip.rotations.shape[:2]
+    keys = np.broadcast_to(keys[:, None] if keys.ndim == 1 else keys, shape)
+    last, following = spline.neighbours(keys)
+    free = ~keys & (last >= 0) & (following < len(keys))
+    if not free.any():
+        return prior, ()
+    pose = prior.replace(
+        rotations=quaternions.normalise(prior.rotations.astype(np.float64)), root=prior.root.astype(np.float64)
+    )
+    positions = pose.forward()[0]
+    size = float(np.linalg.norm(np.ptp(positions, axis=1), axis=-1).mean()) or 1.0
+    legs = feet.find_legs(clip)
+    places, pull = positions.copy(), np.full(shape, NEAR)
+    standing, floor = None, 0.0
+    if legs:
+        floor, standing = _stances(legs, clip.parents, keys, free, positions, clip.fps, contacts)
+        touch = [leg.contact for leg in legs]
+        places[:, touch] = standing.places
+        pull[:, touch] = np.where(standing.near, STAND, NEAR)
+    if contacts is not None:
+        _pin(contacts, {leg.contact for leg in legs}, ~free, places, pull)
+
+    entries = np.concatenate([np.repeat(free, 3, axis=1), np.repeat(free[:, :1], 3, axis=1)], axis=1)
+    for first, final in feet.runs(free.any(axis=1)):
+        for start in range(first, final + 1, CHUNK):
+            rows = slice(max(start - 2, 0), min(start + CHUNK, final + 1) + 2)
+            inside = np.arange(len(free))[rows]
+            part = _cut(pose, rows)
+            movable = entries[rows] & ((inside >= start) & (inside < start + CHUNK))[:, None]
+            problem = Problem(part, movable, places[rows], pull[rows], [leg.contact for leg in legs], floor, size)
+            solved = problem.posed(problem.solve())
+            pose.rotations[rows], pose.root[rows] = solved.rotations, solved.root
+    if standing is not None:
+        _plant(legs, pose, free, standing)
+
+    rotations = np.where(free[..., None], pose.rotations, prior.rotations).astype(prior.rotations.dtype)
+    root = np.where(free[:, :1], pose.root, prior.root).astype(prior.root.dtype)
+    return prior.replace(rotations=rotations, root=root), ()
+
+
+def solve_optimise(clip: Clip, keys: Mask, library: Sequence[Clip] = (), seed: int = 0) -> tuple[Clip, list[str]]:
+    """The spline's in-betweens, optimised; keys (F, J).  Neither a library nor chance has a part in it."""
+    filled, said = optimise(clip, keys, interpolate.cubic(clip, keys))
+    return filled, list(said)
+
+
+def _cut(clip: Clip, rows: slice) -> Clip:
+    """Some frames of a clip."""
+    moved = {joint: values[rows] for joint, values in clip.translations.items()}
+    return clip.replace(rotations=clip.rotations[rows], root=clip.root[rows], translations=moved)
+
+
+def _stances(
+    legs: tuple[feet.Leg, ...],
+    parents: NDArray[np.integer],
+    keys: Mask,
+    free: Mask,
+    positions: Array,
+    fps: float,
+    contacts: Mask | None,
+) -> tuple[float, feet.Plan]:
+    """The height of the ground, and where the feet belong."""
+    touch = [leg.contact for leg in legs]
+    paths = positions[:, touch]
+    whole = np.stack([keys[:, _ancestors(parents, leg.contact)].all(axis=1) for leg in legs], axis=1)
+    floor = metrics.floor_height(paths[whole] if whole.any() else paths)
+    fixed = np.stack([~free[:, [leg.hip, leg.knee, leg.ankle]].all(axis=1) for leg in legs], axis=1)
+    sizes = np.array([
+        np.median(np.linalg.norm(np.diff(positions[:, [leg.hip, leg.knee, leg.ankle]], axis=1), axis=-1).sum(axis=1))
+        for leg in legs
+    ])  # fmt: skip
+    painted = None if contacts is None else contacts[:, touch]
+    return floor, feet.plan(paths, fixed, sizes, fps, floor, painted)
+
+
+def _ancestors(parents: NDArray[np.integer], joint: int) -> list[int]:
+    """A joint and all above it."""
+    found = []
+    while joint >= 0:
+        found.append(joint)
+        joint = int(parents[joint])
+    return found
+
+
+def _pin(contacts: Mask, legs: set[int], fixed: Mask, places: Array, pull: Array) -> None:
+    """Draw painted joints that are no feet to one place for each painted run: that of its keys, else the middle."""
+    for joint in set(np.flatnonzero(contacts.any(axis=0)).tolist()) - legs:
+        for first, last in feet.runs(contacts[:, joint]):
+            rows = np.arange(first, last + 1)
+            keyed = rows[fixed[rows, joint]]
+            places[rows, joint] = places[keyed if len(keyed) else rows, joint].mean(axis=0)
+            pull[rows, joint] = STAND
+
+
+def _plant(legs: tuple[feet.Leg, ...], pose: Clip, free: Mask, standing: feet.Plan) -> None:
+    """Take what is left of each foot's way to its place by its leg alone, in place; the foot keeps its orientation."""
+    positions, world = pose.forward()
+    ease = max(round(feet.EASE * pose.fps), 1)
+    for index, leg in enumerate(legs):
+        chain = [leg.hip, leg.knee, leg.ankle]
+        movable = free[:, chain].all(axis=1)
+        offset = np.where(standing.near[:, index, None], standing.places[:, index] - positions[:, leg.contact], 0)
+        rows = np.flatnonzero(_faded(offset, standing.near[:, index], movable, ease).any(axis=1) & movable)
+        if not len(rows):
+            continue
+        hip, knee, ankle = (positions[rows, joint] for joint in chain)
+        frame = world[rows, leg.hip]
+        bend = quaternions.rotate(quaternions.conjugate(frame), np.cross(knee - hip, ankle - knee)).sum(axis=0)
+        upper, lower = ik.two_bone(hip, knee, ankle, ankle + offset[rows], quaternions.rotate(frame, bend))
+        parents = [world[rows, pose.parents[leg.hip]]]
+        parents += [quaternions.multiply(upper, frame), quaternions.multiply(lower, world[rows, leg.knee])]
+        turned = [*parents[1:], world[rows, leg.ankle]]
+        for joint, above, own in zip(chain, parents, turned, strict=True):
+            local = quaternions.multiply(quaternions.conjugate(above), own)
+            same = np.sum(local * pose.rotations[rows, joint], axis=-1, keepdims=True) >= 0
+            pose.rotations[rows, joint] = np.where(same, local, -local)
+
+
+def _faded(offset: Array, near: Mask, movable: Mask, ease: int) -> Array:
+    """Offsets (F, 3), in place, that fade over up to `ease` movable frames beside each run of `near`."""
+    for first, last in feet.runs(near):
+        for edge, step in ((first, -1), (last, 1)):
+            room = 0
+            while room < ease and 0 <= edge + step * (room + 1) < len(near):
+                frame = edge + step * (room + 1)
+                if near[frame] or not movable[frame]:
+                    break
+                room += 1
+            for n in range(1, room + 1):
+                offset[edge + step * n] += (1 - n / (room + 1)) ** 2 * offset[edge]
+    return offset

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Takes: choose which one is shown and how strong it is, accept it, remove it, or reject all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import bpy
+
+from ..backends.common.errors import VivantError
+from ..scene import generated, takes
+
+
+class SettlesTake:
+    """Mixin of the operators that end a take."""
+
+    bl_options = {"REGISTER", "UNDO"}
+    settle: Callable[[bpy.types.Object], bpy.types.Action]
+    said: str
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            action = type(self).settle(context.active_object)
+        except VivantError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        self.report({"INFO"}, self.said.format(action.name))
+        return {"FINISHED"}
+
+
+class VIVANT_OT_take_accept(SettlesTake, bpy.types.Operator):
+    """Merge the generated keys into your action and remove the other takes"""
+
+    bl_idname = "vivant.take_accept"
+    bl_label = "Accept Take"
+    settle = staticmethod(takes.accept)
+    said = "The take is now part of '{}'"
+
+
+class VIVANT_OT_take_reject(SettlesTake, bpy.types.Operator):
+    """Remove all takes and go back to your action"""
+
+    bl_idname = "vivant.take_reject"
+    bl_label = "Reject Takes"
+    settle = staticmethod(takes.reject)
+    said = "Back to '{}'"
+
+
+class VIVANT_OT_take_remove(SettlesTake, bpy.types.Operator):
+    """Remove the take that is shown and keep the others"""
+
+    bl_idname = "vivant.take_remove"
+    bl_label = "Remove Take"
+    settle = staticmethod(takes.remove)
+    said = "Now shows '{}'"
+
+
+def _index(settings: VIVANT_PG_takes) -> int:
+    data = settings.id_data.animation_data
+    return next((i for i, action in enumerate(bpy.data.actions) if data and action == data.action), -1)
+
+
+def _show(settings: VIVANT_PG_takes, index: int) -> None:
+    armature, action = settings.id_data, bpy.data.actions[index]
+    if action in takes.takes_of(armature):
+        takes.show(armature, action)
+
+
+def _strength(settings: VIVANT_PG_takes) -> float:
+    data = settings.id_data.animation_data
+    return generated.strength_of(data.action) if data and data.action else 1.0
+
+
+def _set_strength(settings: VIVANT_PG_takes, strength: float) -> None:
+    if takes.original_of(settings.id_data):
+        generated.set_strength(settings.id_data, strength)
+
+
+class VIVANT_PG_takes(bpy.types.PropertyGroup):
+    """An armature's takes; both properties read and change the actions themselves and store nothing"""
+
+    shown: bpy.props.IntProperty(name="Take", description="The take that is shown", get=_index, set=_show)
+    strength: bpy.props.FloatProperty(
+        name="Strength",
+        description="How far the take goes from your curves (0) to what was generated (1), and beyond. Nothing is lost at 0",
+        min=0,
+        max=generated.STRONGEST,
+        get=_strength,
+        set=_set_strength,
+    )
+
+
+def register() -> None:
+    """Attach the properties to objects."""
+    bpy.types.Object.vivant_takes = bpy.props.PointerProperty(type=VIVANT_PG_takes)
+
+
+def unregister() -> None:
+    """Detach them."""
+    del bpy.types.Object.vivant_takes
+
+
+CLASSES = (VIVANT_OT_take_accept, VIVANT_OT_take_reject, VIVANT_OT_take_remove, VIVANT_PG_takes)

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Armatures as clips and back: sample the evaluated pose, write a clip into a new action, retarget one to a rig.
+
+A clip holds all bones in world space, metres and Y up, with the object's own transform in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+from numpy.typing import NDArray
+
+from ..backends.common import rotations as quaternions
+from ..backends.common.errors import VivantError
+from ..backends.motion import humanoid
+from ..backends.motion.clip import Clip
+from ..backends.motion.retarget import resample, retarget
+from . import actions, rigs
+
+Array = NDArray[np.floating]
+
+HUMAN = "vivant_humanoid"  # custom property of the armature object: canonical joint -> bone
+TO_Y_UP = quaternions.exp(np.array([-np.pi / 2, 0.0, 0.0]))
+AUTO_CLAMPED = 4  # a handle's type
+STILL = 1e-6  # share of the armature's size: less is rounding, not motion
+# The bones and properties of control rigs that say which of IK (0) and FK (1) a limb follows.
+SWITCHES = [(f"{limb}_parent.{side}", "IK_FK") for side in "LR" for limb in ("upper_arm", "thigh")]
+SWITCHES += [(f"c_{end}_ik.{side}", "ik_fk_switch") for side in "lr" for end in ("hand", "foot")]
+
+
+def clip_of(armature: bpy.types.Object, frames: Sequence[float]) -> Clip:
+    """The armature's pose, its constraints and drivers evaluated, at evenly spaced frames of the scene.
+
+    Joint 0 is the first root bone; bones that have no parent besides it hang on it.  Bones' scale is left out.
+    Raises VivantError for anything that is no armature with bones.
+    """
+    names = _bones(armature)
+    scene = bpy.context.scene
+    now = scene.frame_current, scene.frame_subframe
+    matrices = np.empty((len(frames), len(names), 4, 4))
+    for row, frame in zip(matrices, frames, strict=True):
+        scene.frame_set(int(frame // 1), subframe=float(frame % 1))
+        evaluated = armature.evaluated_get(bpy.context.evaluated_depsgraph_get())
+        world = evaluated.matrix_world
+        row[:] = [world @ bone.matrix for bone in evaluated.pose.bones]
+    scene.frame_set(now[0], subframe=now[1])
+    skeleton = skeleton_of(armature)
+    positions, rotations = _y_up(matrices)
+    rotations = quaternions.continuous(rotations)
+
+    local, translations = rotations.copy(), {}
+    size = np.ptp(positions[0], axis=0).max() if len(frames) else 0
+    for joint, parent in enumerate(skeleton.parents[1:], 1):
+        back = quaternions.conjugate(rotations[:, parent])
+        local[:, joint] = quaternions.multiply(back, rotations[:, joint])
+        offset = quaternions.rotate(back, positions[:, joint] - positions[:, parent])
+        if np.any(np.abs(offset - skeleton.offsets[joint]) > STILL * size):
+            translations[joint] = offset
+    span = frames[-1] - frames[0] if len(frames) > 1 else 1
+    fps = _fps() * max(len(frames) - 1, 1) / span
+    return skeleton.replace(fps=fps, rotations=quaternions.continuous(local), root=positions[:, 0], translations=translations)
+
+
+def skeleton_of(armature: bpy.types.Object) -> Clip:
+    """The armature's rest pose, where its object now stands, as a clip without frames."""
+    names = _bones(armature)
+    bones = armature.data.bones
+    parents = [names.index(bone.parent.name) if bone.parent else 0 for bone in bones]
+    parents[0] = -1
+    return _skeleton(armature, names, parents)
+
+
+def _skeleton(armature: bpy.types.Object, names: list[str], parents: Sequence[int]) -> Clip:
+    world = armature.matrix_world
+    matrices = np.array([[world @ armature.data.bones[name].matrix_local for name in names]])
+    (positions,), (rotations,) = _y_up(matrices)
+    back = quaternions.conjugate(rotations[parents])
+    back[0] = quaternions.IDENTITY
+    origin = positions[parents]
+    origin[0] = 0
+    offsets = quaternions.rotate(back, positions - origin)
+    rest = quaternions.multiply(back, rotations)
+    return Clip(names, np.array(parents), offsets, _fps(), np.empty((0, len(names), 4)), np.empty((0, 3)), rest)
+
+
+def human_of(armature: bpy.types.Object) -> dict[str, str]:
+    """Canonical joint -> bone: as saved on the armature, else as found.
+
+    Raises VivantError naming the joints when the armature is no human that Vivant knows.
+    """
+    saved = armature.get(HUMAN)
+    if saved:
+        return {joint: str(saved[joint]) for joint in humanoid.JOINTS if saved.get(joint)}
+    skeleton = skeleton_of(armature)
+    still = skeleton.replace(rotations=skeleton.rest[None], root=skeleton.offsets[:1])
+    return humanoid.find(list(skeleton.names), skeleton.parents, still.forward()[0][0])
+
+
+def posed_human_of(armature: bpy.types.Object) -> dict[str, str]:
+    """The mapping to read a pose by: `human_of`, but on control rigs the bones that show what the controls do.
+
+    Raises VivantError as `human_of`, and for limbs that follow IK on rigs where only the FK controls are known.
+    """
+    human = human_of(armature)
+    if human == humanoid.RIGIFY:
+        return humanoid.RIGIFY_POSE
+    check_fk(armature)
+    return human
+
+
+def write_clip(armature: bpy.types.Object, clip: Clip, name: str, start: float | None = None) -> bpy.types.Action:
+    """Put a clip into a new action of the armature, one key a frame from `start` (the scene's start), and assign that.
+
+    The clip's joints are bones of the armature, placed in the world; other bones stay as they are.  Each bone is keyed in
+    its own rotation mode, and where it leaves its place its location.  The action before is kept, with a fake user.
+    Raises VivantError, having changed nothing, for a rig that may not be written.
+    """
+    return _write(armature, clip, name, start, set(clip.names))
+
+
+def retarget_to(
+    armature: bpy.types.Object,
+    clip: Clip,
+    name: str,
+    source_human: Mapping[str, str] | None = None,
+    in_place: bool = False,
+    start: float | None = None,
+) -> bpy.types.Action:
+    """Put a human's clip on an armature of another human, at the scene's frame rate, into a new action.
+
+    The mapping of the armature's bones is saved on it as the custom property `vivant_humanoid`, which may be edited.
+    Control rigs are written on their FK controls, frame by frame, as only Blender's evaluation knows how they hang together.
+    Raises VivantError for what is no human, for limbs that follow IK, and as `write_clip`.
+    """
+    _check_writable(armature)
+    human = human_of(armature)
+    humanoid.check(human, _bones(armature))
+    check_fk(armature)
+    if any(_constrained(above) for bone in human.values() for above in armature.pose.bones[bone].parent_recursive):
+        # Controls: what moves one of them along with another is not the hierarchy, so the human's own stands in for it.
+        joints = [joint for joint in humanoid.JOINTS if joint in human]
+        parents = [joints.index(_canonical_parent(joint, human)) if joint != "pelvis" else -1 for joint in joints]
+        target = _skeleton(armature, [human[joint] for joint in joints], parents)
+    else:
+        target = skeleton_of(armature)
+    moved = retarget(resample(clip, _fps()), target, source_human, human, in_place)
+    keyed = {target.names[joint] for joint in _turning(moved)} | set(human.values())
+    action = _write(armature, moved, name, start, keyed)
+    armature[HUMAN] = human
+    return action
+
+
+def check_fk(armature: bpy.types.Object) -> None:
+    """Raises VivantError when a limb of a control rig follows its IK controls."""
+    for bone, switch in SWITCHES:
+        pose = armature.pose.bones.get(bone)
+        if pose is not None and float(pose.get(switch, 1.0)) < 1.0:
+            raise VivantError(
+                f"'{bone}' of '{armature.name}' follows IK, and Vivant moves the FK controls.", f"Set its {switch} to 1 first."
+            )
+
+
+def _canonical_parent(joint: str, human: Mapping[str, str]) -> str:
+    parent = humanoid.PARENT[joint]
+    return parent if parent in human else _canonical_parent(parent, human)
+
+
+def _turning(clip: Clip) -> set[int]:
+    """Joints that leave their rest pose."""
+    turn = np.abs(np.sum(clip.rotations * clip.rest, axis=-1)).min(axis=0)
+    return set(np.flatnonzero(turn < 1 - 1e-10).tolist()) | set(clip.translations)
+
+
+def _fps() -> float:
+    render = bpy.context.scene.render
+    return render.fps / render.fps_base
+
+
+def _bones(armature: bpy.types.Object) -> list[str]:
+    names = [bone.name for bone in rigs.pose_of(armature).bones]
+    if not names:
+        raise VivantError(f"The armature '{armature.name}' has no bones.", "Choose the character's rig.")
+    return names
+
+
+def _y_up(matrices: Array) -> tuple[Array, Array]:
+    """Positions (F, J, 3) and rotations (F, J, 4), Y up, of world matrices; scale and shear go."""
+    x, z = matrices[..., :3, 0], matrices[..., :3, 2]
+    y = matrices[..., :3, 1] / np.linalg.norm(matrices[..., :3, 1], axis=-1, keepdims=True)
+    z = np.cross(x, y)
+    z /= np.linalg.norm(z, axis=-1, keepdims=True)
+    turned = np.stack([np.cross(y, z), y, z], axis=-1)
+    flat = [Matrix(m).to_quaternion() for m in turned.reshape(-1, 3, 3)]
+    rotations = np.array(flat).reshape(*turned.shape[:-2], 4)
+    return quaternions.rotate(TO_Y_UP, matrices[..., :3, 3]), quaternions.multiply(TO_Y_UP, rotations)
+
+
+def _check_writable(armature: bpy.types.Object) -> None:
+    _bones(armature)
+    if not armature.is_editable:
+        raise VivantError(f"'{armature.name}' is linked from another file.", "Make a library override of it first.")
+    if armature.matrix_world.determinant() <= 0:
+        raise VivantError(f"'{armature.name}' is mirrored or flattened by its scale.", "Apply its scale first.")
+    if armature.animation_data and armature.animation_data.use_tweak_mode:
+        raise VivantError(
+            f"'{armature.name}' is in the NLA editor's tweak mode.", "Leave tweak mode (Tab in the NLA editor) first."
+        )
+
+
+def _write(armature: bpy.types.Object, clip: Clip, name: str, start: float | None, keyed: set[str]) -> bpy.types.Action:
+    """`write_clip`, with keys for some of the clip's bones only."""
+    _check_writable(armature)
+    names = list(clip.names)
+    bones = armature.pose.bones
+    if unknown := [bone for bone in names if bone not in bones]:
+        raise VivantError(f"'{armature.name}' has no bone '{unknown[0]}'.", "Retarget the clip to it.")
+    if not len(clip) or not (np.all(np.isfinite(clip.rotations)) and np.all(np.isfinite(clip.root))):
+        raise VivantError("The source has no motion, or numbers that are not finite.", "Choose another file or action.")
+    if held := [bone for bone in names if bone in keyed and _constrained(bones[bone])]:
+        raise VivantError(f"The bone '{held[0]}' of '{armature.name}' follows a constraint.", "Mute its constraints first.")
+    wanted = _pose_matrices(armature, clip, keyed)
+    if any(_constrained(above) for bone in wanted for above in bones[bone].parent_recursive):
+        depths = [0] * len(names)
+        for joint, parent in enumerate(clip.parents[1:], 1):
+            depths[joint] = depths[parent] + 1
+        levels = [[names[j] for j in np.flatnonzero(np.equal(depths, d)) if names[j] in keyed] for d in range(max(depths) + 1)]
+        action, bag = _assign_new(armature, name)
+        bases = _bases_in_turn(armature, wanted, levels)
+    else:
+        bases = _bases(armature, wanted)
+        action, bag = _assign_new(armature, name)
+    scene = bpy.context.scene
+    first = scene.frame_start if start is None else start
+    times = first + np.arange(len(clip)) * (_fps() / clip.fps)
+    for bone, matrices in bases.items():
+        _key(bag, bones[bone], times, matrices)
+    action.update_tag()
+    scene.frame_set(scene.frame_current, subframe=scene.frame_subframe)
+    return action
+
+
+def _constrained(bone: bpy.types.PoseBone) -> bool:
+    return any(constraint.enabled and constraint.influence > 0 for constraint in bone.constraints)
+
+
+def _pose_matrices(armature: bpy.types.Object, clip: Clip, keyed: set[str]) -> dict[str, list[Matrix]]:
+    """Armature-space matrices of some bones, one a frame."""
+    back = quaternions.conjugate(TO_Y_UP)
+    positions, rotations = clip.forward()
+    world = armature.matrix_world
+    turn = quaternions.conjugate(np.array(world.to_quaternion()))
+    turns = quaternions.multiply(turn, quaternions.multiply(back, rotations.astype(np.float64)))
+    inverse = np.array(world.inverted())
+    places = quaternions.rotate(back, positions.astype(np.float64)) @ inverse[:3, :3].T + inverse[:3, 3]
+    matrices = np.zeros((*places.shape[:2], 4, 4))
+    matrices[..., :3, :3], matrices[..., :3, 3], matrices[..., 3, 3] = quaternions.matrix(turns), places, 1
+    return {name: [Matrix(m) for m in matrices[:, joint]] for joint, name in enumerate(clip.names) if name in keyed}
+
+
+def _bases(armature: bpy.types.Object, wanted: Mapping[str, list[Matrix]]) -> dict[str, list[Matrix]]:
+    """What the bones' channels must hold, where nothing but the hierarchy moves bones; others keep their channels."""
+    poses: dict[str, list[Matrix]] = {}
+    bases = {}
+    frames = len(next(iter(wanted.values())))
+    for bone in armature.data.bones:
+        own = armature.pose.bones[bone.name].matrix_basis
+        above = poses[bone.parent.name] if bone.parent else None
+        if bone.name in wanted:
+            poses[bone.name] = wanted[bone.name]
+            bases[bone.name] = [_local(bone, pose, above and above[f], True) for f, pose in enumerate(wanted[bone.name])]
+        else:
+            poses[bone.name] = [_local(bone, own, above and above[f], False) for f in range(frames)]
+    return bases
+
+
+def _bases_in_turn(
+    armature: bpy.types.Object, wanted: Mapping[str, list[Matrix]], levels: Sequence[Sequence[str]]
+) -> dict[str, list[Matrix]]:
+    """The same where constraints move bones between: each level is posed and evaluated before the next one is solved."""
+    bones = armature.pose.bones
+    bases: dict[str, list[Matrix]] = {name: [] for name in wanted}
+    for frame in range(len(next(iter(wanted.values())))):
+        for level in levels:
+            for name in level:
+                parent = bones[name].parent
+                basis = _local(bones[name].bone, wanted[name][frame], parent and parent.matrix, True)
+                bones[name].matrix_basis = basis
+                bases[name].append(basis)
+            bpy.context.view_layer.update()
+    return bases
+
+
+def _local(bone: bpy.types.Bone, matrix: Matrix, above: Matrix | None, invert: bool) -> Matrix:
+    """Blender's own conversion between a bone's channels and its armature-space matrix, which knows all inheritance flags."""
+    if above is None:
+        return bone.convert_local_to_pose(matrix, bone.matrix_local, invert=invert)
+    return bone.convert_local_to_pose(
+        matrix, bone.matrix_local, parent_matrix=above, parent_matrix_local=bone.parent.matrix_local, invert=invert
+    )
+
+
+def _assign_new(armature: bpy.types.Object, name: str) -> tuple[bpy.types.Action, bpy.types.ActionChannelbag]:
+    """A new action that animates the armature; the one before is kept."""
+    data = armature.animation_data_create()
+    if data.action:
+        data.action.use_fake_user = True
+    action = bpy.data.actions.new(name)
+    slot = action.slots.new(id_type="OBJECT", name=armature.name)
+    bag = action.layers.new("Layer").strips.new(type="KEYFRAME").channelbag(slot, ensure=True)
+    actions.assign(armature, action, slot.handle)
+    return action, bag
+
+
+def _key(bag: bpy.types.ActionChannelbag, bone: bpy.types.PoseBone, times: Array, bases: Sequence[Matrix]) -> None:
+    """Key a bone's rotation in its own mode, its location where it has one, and its scale where it must be undone."""
+    rotation = rigs.FOUR.get(bone.rotation_mode, "rotation_euler")
+    parts = [basis.decompose() for basis in bases]
+    turns = np.array([tuple(turn) for _, turn, _ in parts])
+    start = np.array([1.0, 0, 0, 0] if bone.rotation_mode == "QUATERNION" else [0.0, 0, 1, 0])
+    start = start if bone.rotation_mode in rigs.FOUR else np.zeros(3)
+    channels = {rotation: rigs.from_quaternions(turns, bone.rotation_mode, start)}
+    places = np.array([tuple(place) for place, _, _ in parts])
+    if not bone.bone.use_connect and (np.abs(places).max() > STILL * max(bone.length, 1) or any(bone.location)):
+        channels["location"] = places
+    if any(abs(factor - 1) > STILL for factor in bone.scale):
+        channels["scale"] = np.ones_like(places)
+    group = bag.groups.new(bone.name)
+    for path, columns in channels.items():
+        for index, column in enumerate(columns.T):
+            curve = bag.fcurves.new(f"{bone.path_from_id()}.{path}", index=index)
+            curve.group = group
+            keys = np.zeros(len(times), actions.KEY)
+            keys["co"] = np.column_stack([times, column])
+            keys["interpolation"] = actions.LINEAR
+            keys["handle_left_type"] = keys["handle_right_type"] = AUTO_CLAMPED
+            actions.write_keys(curve, keys)

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Retrieval on a small two-legged walker whose motion is known in closed form."""
+
+import numpy as np
+import pytest
+
+from vivant.backends.common import rotations as quaternions
+from vivant.backends.motion import library
+from vivant.backends.motion.clip import Clip
+from vivant.backends.motion.solve import inbetween, solvers
+
+NAMES = ["hips", "spine", "thigh.L", "shin.L", "thigh.R", "shin.R"]
+PARENTS = np.array([-1, 0, 0, 2, 0, 4])
+OFFSETS = np.array([[0, 0, 0], [0, 0.3, 0], [0.1, 0, 0], [0, -0.4, 0], [-0.1, 0, 0], [0, -0.4, 0]], float)
+
+
+def walk(
+    phase: float, frames: int = 120, tempo: float = 1.0, heading: float = 0.0, fps: float = 30.0, dtype=np.float32
+) -> Clip:
+    """Steps of one second, straight on along +Z turned by `heading`; the left thigh starts at `phase` of its swing."""
+    swing = 2 * np.pi * (np.arange(frames) * tempo / fps) + phase
+    angles = np.zeros((frames, 6, 3))
+    angles[:, 1, 1] = 0.2 * np.sin(swing)
+    for joint, shift in ((2, 0), (4, np.pi)):
+        angles[:, joint, 0] = 0.5 * np.sin(swing + shift)
+        angles[:, joint + 1, 0] = 0.4 - 0.4 * np.cos(swing + shift)
+    turn = quaternions.exp(np.array([0, heading, 0]))
+    rotations = quaternions.exp(angles)
+    rotations[:, 0] = turn
+    ahead = np.arange(frames) * tempo / fps * 1.2
+    root = quaternions.rotate(turn, np.stack([0.03 * np.sin(swing), 0.8 + 0.02 * np.cos(2 * swing), ahead], axis=-1))
+    return Clip(NAMES, PARENTS, OFFSETS, fps, rotations.astype(dtype), root.astype(dtype))
+
+
+def gap_of(clip: Clip, start: int, length: int) -> np.ndarray:
+    keys = np.ones(len(clip), bool)
+    keys[start + 1 : start + length] = False
+    return keys
+
+
+def error(found: Clip, truth: Clip) -> float:
+    return float(np.abs(found.forward()[0] - truth.forward()[0]).max())
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("length", "share"), [(2, 1.0), (15, 0.5), (30, 0.5), (45, 0.5), (119, 0.8)])
+def test_a_walk_is_found_again_wherever_it_goes_and_whatever_its_phase(length, share, seed):
+    """To a share of the spline's largest error, or two centimetres."""
+    rng = np.random.default_rng(seed)
+    truth = walk(rng.uniform(0, 6), 170, heading=rng.uniform(-3, 3))
+    truth = truth.replace(root=truth.root + np.array([5, 0, -7], np.float32))
+    keys = gap_of(truth, 20, length)
+    clips = [walk(0.0, 300), walk(2.0, 250, heading=2.0)]
+    found, report = inbetween(truth, keys, "retrieval", clips)
+    plain, _ = inbetween(truth, keys, "spline")
+    assert report.solver == "retrieval" and report.fallback == "" and report.key_error == 0
+    assert error(found, truth) < max(share * error(plain, truth), 0.02)
+
+
+def test_other_tempos_are_warped_and_other_frame_rates_resampled():
+    truth = walk(1.0)
+    keys = gap_of(truth, 40, 40)
+    for one in (walk(0.0, 300, tempo=1.15), walk(0.0, 600, fps=60.0), walk(0.0, 240, fps=24.0)):
+        assert error(inbetween(truth, keys, "retrieval", [one])[0], truth) < 0.1
+
+
+def test_the_other_foot_s_step_is_found_in_the_mirror():
+    """The library only limps on the left; the clip limps on the right."""
+
+    def limp(clip: Clip, joint: int) -> Clip:
+        rotations = clip.rotations.copy()
+        rotations[:, joint] = quaternions.exp(0.2 * quaternions.log(rotations[:, joint]))
+        return clip.replace(rotations=rotations)
+
+    truth = limp(walk(1.0), 4)
+    keys = gap_of(truth, 40, 40)
+    found, _ = inbetween(truth, keys, "retrieval", [limp(walk(0.0, 300), 2)])
+    plain, _ = inbetween(truth, keys, "spline")
+    assert error(found, truth) < 0.3 * error(plain, truth)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_velocities_at_both_ends_are_those_outside(seed):
+    """A step across a key differs from the steps around it no more than in the spline, or than the walk's own steps do."""
+    truth = walk(1.3, dtype=np.float64)
+    found, _ = inbetween(truth, gap_of(truth, 40, 30), "retrieval", [walk(0.0, 300, tempo=0.9, dtype=np.float64)], seed)
+    steps = np.diff(found.forward()[0], 2, axis=0)
+    natural = np.abs(np.diff(truth.forward()[0], 2, axis=0)).max()
+    assert np.abs(steps[38:41]).max() < 2 * natural
+    assert np.abs(steps[68:71]).max() < 2 * natural
+
+
+def test_partial_keys_inside_the_gap_hold_and_the_rest_still_walks():
+    truth = walk(1.0)
+    keys = np.repeat(gap_of(truth, 40, 40)[:, None], 6, axis=1)
+    keys[60, 1] = True
+    posed = truth.rotations.copy()
+    posed[60, 1] = quaternions.exp(np.array([0.6, 0, 0], np.float32))
+    given = truth.replace(rotations=posed)
+    found, report = inbetween(given, keys, "retrieval", [walk(0.0, 300)])
+    assert found.rotations[keys].tobytes() == posed[keys].tobytes() and report.solver == "retrieval"
+    np.testing.assert_allclose(found.rotations[41:80, 2:], truth.rotations[41:80, 2:], atol=0.1)
+    assert np.abs(np.diff(found.rotations[40:81, 1], axis=0)).max() < 0.05
+
+
+def test_unkeyed_joints_rest_and_lone_keys_are_joined_without_a_kink():
+    truth = walk(1.0, dtype=np.float64)
+    keys = np.zeros((120, 6), bool)
+    keys[[10, 40, 70], :4] = True
+    found, report = inbetween(truth, keys, "retrieval", [walk(0.0, 300)])
+    assert report.solver == "retrieval" and report.gaps == 2
+    np.testing.assert_array_equal(found.rotations[:, 4:], np.broadcast_to([1, 0, 0, 0], (120, 2, 4)))
+    np.testing.assert_array_equal(found.root[71:], truth.root[70][None].repeat(49, 0))
+    jerk = np.abs(np.diff(found.forward()[0][11:70], 2, axis=0)).max(axis=(1, 2))
+    assert jerk[28] < max(2 * jerk[:25].max(), 0.01)
+
+
+def test_seeds_are_different_takes_and_the_same_seed_is_the_same_take():
+    truth = walk(1.0)
+    keys = gap_of(truth, 40, 40)
+    clips = [walk(phase, 90, tempo) for phase, tempo in ((0.0, 1.0), (0.9, 0.9), (2.0, 1.1))]
+    lean = np.random.default_rng(1).normal(size=(3, 90, 3)) * 0.1  # or else a walk and its mirror image would be the same
+    for clip, angles in zip(clips, lean, strict=True):
+        clip.rotations[:, 1] = quaternions.exp(angles)
+    takes = [inbetween(truth, keys, "retrieval", clips, seed)[0].rotations for seed in (0, 0, 1, 2, 1)]
+    np.testing.assert_array_equal(takes[0], takes[1])
+    np.testing.assert_array_equal(takes[2], takes[4])
+    assert not np.array_equal(takes[2], takes[3]) and not np.array_equal(takes[0], takes[2])
+
+
+def test_auto_takes_the_library_where_it_serves_and_says_why_not():
+    truth = walk(1.0)
+    keys = gap_of(truth, 40, 40)
+    assert inbetween(truth, keys)[1].solver == "spline" and inbetween(truth, keys)[1].fallback == ""
+    assert inbetween(truth, keys, library=[walk(0.0, 300)])[1].solver == "retrieval"
+    broken = walk(0.0, 300)
+    broken.root[7] = np.nan
+    other = walk(0.0, 300).replace(names=[*NAMES[:-1], "tail"])
+    for asked, clips, why in (
+        ("auto", [other], "no clip of this skeleton"),
+        ("retrieval", [], "needs a library"),
+        ("auto", [broken], "not a finite number"),
+        ("auto", [walk(0.0, 30)], "no stretch of motion as long"),
+    ):
+        found, report = inbetween(truth, keys, asked, clips)
+        assert report.solver == "spline" and why in report.fallback
+        np.testing.assert_array_equal(found.rotations, inbetween(truth, keys, "spline")[0].rotations)
+
+
+def test_a_gap_longer_than_four_seconds_and_clips_of_a_frame_or_two_are_the_spline_s():
+    truth = walk(1.0, 200)
+    assert "longer than the 4 seconds" in inbetween(truth, gap_of(truth, 10, 130), "retrieval", [walk(0.0, 300)])[1].fallback
+    for one in (walk(0.0, 1), walk(0.0, 2), walk(0.0, 2, fps=60.0)):
+        assert inbetween(truth, gap_of(truth, 10, 10), "retrieval", [one])[1].solver == "spline"
+
+
+def test_gaps_without_a_match_are_named():
+    truth = walk(1.0, 200)
+    keys = gap_of(truth, 10, 20) & gap_of(truth, 50, 130)
+    found, report = inbetween(truth, keys, "retrieval", [walk(0.0, 300)])
+    assert report.solver == "retrieval" and "from frame 50 to 180" in report.warnings[0]
+    np.testing.assert_array_equal(found.rotations[51:180], inbetween(truth, keys, "spline")[0].rotations[51:180])
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (["Hips", "LeftUpLeg", "RightUpLeg"], [0, 2, 1]),
+        (["mixamorig:Hips", "mixamorig:LeftArm", "mixamorig:RightArm"], [0, 2, 1]),
+        (["hips", "hand.L.001", "hand.R.001", "tail"], [0, 2, 1, 3]),
+        (["pelvis", "thigh_l", "thigh_r", "l_arm", "r_arm"], [0, 2, 1, 4, 3]),
+        (["hip", "lShin", "rShin", "rButtock", "leg"], [0, 2, 1, 3, 4]),
+        (["root", "lfemur", "rfemur", "lowerback"], [0, 2, 1, 3]),
+    ],
+)
+def test_counterparts_go_by_name(names, pairs):
+    assert library.counterparts(names) == pairs
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_mirrored_clip_is_the_reflection_of_every_joint_and_twice_is_once(seed):
+    rng = np.random.default_rng(seed)
+    clip = walk(0.5, 20, dtype=np.float64)
+    rest = quaternions.exp(rng.normal(size=(6, 3)))
+    rest[[0, 1]] = quaternions.IDENTITY
+    for left, right in ((2, 4), (3, 5)):
+        rest[right] = rest[left] * [1, 1, -1, -1]  # the reflection in x = 0
+    offsets = OFFSETS.copy()
+    offsets[3], offsets[5] = (0.05, -0.4, 0.02), (-0.05, -0.4, 0.02)
+    clip = clip.replace(
+        rotations=quaternions.exp(rng.normal(size=(20, 6, 3))),
+        rest=rest,
+        offsets=offsets,
+        translations={3: rng.normal(size=(20, 3))},
+    )
+    mirror = library.mirror_of(clip)
+    assert mirror is not None
+    np.testing.assert_allclose(np.abs(mirror.normal), [1, 0, 0], atol=1e-12)
+    image = library.mirrored(clip, mirror)
+    positions = clip.forward()[0] * [-1, 1, 1]
+    np.testing.assert_allclose(
+        image.forward()[0][:, mirror.joints][:, [0, 1, 2, 3, 4]], positions[:, [0, 1, 2, 3, 4]], atol=1e-9
+    )
+    again = library.mirrored(image, mirror)
+    np.testing.assert_allclose(np.abs(np.sum(again.rotations * clip.rotations, axis=-1)), 1, atol=1e-9)
+
+
+def test_a_lopsided_skeleton_has_no_mirror():
+    clip = walk(0.0, 3)
+    assert library.mirror_of(clip.replace(names=list("abcdef"))) is None
+    offsets = OFFSETS.copy()
+    offsets[5] *= 2
+    assert library.mirror_of(clip.replace(offsets=offsets)) is None
+
+
+def test_solvers_say_what_they_do_and_need():
+    listed = {solver.name: solver for solver in solvers()}
+    assert {"spline", "slerp", "retrieval"} <= set(listed)
+    assert "library" in listed["retrieval"].needs and all(solver.does for solver in listed.values())

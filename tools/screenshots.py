@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes the documentation's pictures of the window: `BLENDER=… python3 dev.py python tools/screenshots.py`.
+
+The same file runs inside that Blender, where window.py calls `steps`.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tools.window_inside import Window
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+IMAGES = ROOT / "docs" / "images"
+NAMES = ("sidebar", "take")
+WIDTH = 1200  # pixels
+
+
+def steps(window: Window) -> Iterator[float]:
+    """A moving cloud with the tab open, and a take of a walk."""
+    import bpy
+    from mathutils import Vector
+
+    def look(target: tuple[float, float, float], direction: tuple[float, float, float], distance: float) -> None:
+        seen = window.space.region_3d
+        seen.view_location, seen.view_distance = target, distance
+        seen.view_rotation = Vector(direction).to_track_quat("Z", "Y")
+
+    bpy.data.batch_remove(bpy.data.objects)
+    scene = bpy.context.scene
+    scene.frame_end = 50
+    window.space.show_region_ui = True
+    yield 1.0
+    window.call(bpy.ops.vivant.splats_import, filepath=str(window.folder / "knot.splatv"))
+    scene.frame_set(20)
+    look((0.4, 0, 0.75), (1.2, -3.0, 1.1), 5.2)
+    window.show_tab()
+    yield 4.0
+    window.photograph("sidebar")
+
+    bpy.data.batch_remove(bpy.data.objects)
+    sys.path.insert(0, str(ROOT))
+    from tools import sample_rig
+
+    rig = sample_rig.made_up_walker()
+    sample_rig.keep_only_poses(rig, (1, 9, 17, 33))
+    scene.frame_set(25)
+    rig.select_set(True)
+    bpy.context.view_layer.objects.active = rig
+    bpy.ops.object.mode_set(mode="POSE")
+    rig.show_in_front = True
+    look((0.3, 0, 0.9), (2.2, -2.4, 0.8), 4.4)
+    before = set(bpy.context.window_manager.windows[0].screen.areas)
+    window.call(bpy.ops.screen.area_split, direction="HORIZONTAL", factor=0.25)
+    added = next(area for area in bpy.context.window_manager.windows[0].screen.areas if area not in before)
+    sheet = min(added, window.area, key=lambda area: area.y)
+    sheet.ui_type = "DOPESHEET"
+    sheet.spaces.active.dopesheet.show_only_selected = False
+    sheet.spaces.active.show_region_ui = False
+    yield 1.0
+    window.call(bpy.ops.vivant.motion_inbetween, "EXEC_DEFAULT", True, scope="GAP", output="SPARSE")
+    window.call(bpy.ops.vivant.motion_inbetween, "EXEC_DEFAULT", True, scope="GAP", output="BAKED", another=True)
+    window.show_tab()
+    region = next(region for region in sheet.regions if region.type == "WINDOW")
+    with bpy.context.temp_override(window=bpy.context.window_manager.windows[0], area=sheet, region=region):
+        bpy.ops.action.view_all()
+    yield 3.0
+    window.photograph("take")
+
+
+def main() -> None:
+    from PIL import Image
+
+    sys.path.insert(0, str(ROOT))
+    from tools import dev_build, samples
+    from tools import window as real_window
+
+    if not os.environ.get("BLENDER"):
+        sys.exit("Set BLENDER to a Blender with a screen.")
+    with tempfile.TemporaryDirectory(prefix="vivant-screenshots-") as temporary:
+        folder = pathlib.Path(temporary)
+        archive = dev_build.write_zip(folder / "vivant.zip", [], {})
+        samples.write_moving(folder)
+        real_window.run(os.environ["BLENDER"], archive, pathlib.Path(__file__), folder)
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        for name in NAMES:
+            picture = Image.open(folder / f"{name}.png").convert("RGB")
+            picture = picture.resize((WIDTH, WIDTH * picture.height // picture.width), Image.Resampling.LANCZOS)
+            path = IMAGES / f"{name}.png"
+            picture = picture.point(lambda value: value & 0xFC | value >> 6)  # six bits: no eye sees it, PNG does
+            picture.save(path, optimize=True)
+            print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
