@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """In-betweens against SLERP on held-out CMU takes, by LaFAN1's protocol, and the time they take.
 
-    python dev.py bench inbetween [--data FOLDER] [--split heldout_take] [--library own|all] [--cap N] [--out FILE] [--tune]
+    python dev.py bench inbetween [--data FOLDER] [--split heldout_take] [--library own|all|none] [--weights FILE] [--cap N]
+                                          [--out FILE] [--tune]
 
 Retrieval searches the performer's own training takes ("own"; windows of performers without any are left out) or all training
-takes ("all"), never a held-out one.  `--cap` thins the windows evenly.  `--tune` repeats the grid search on the training
+takes ("all"), never a held-out one, or is left out ("none").  `--weights` adds the trained model, in a Python that has torch.
+`--cap` thins the windows evenly.  `--tune` repeats the grid search on the training
 takes that chose the spline's damping.
 """
 
@@ -35,6 +37,8 @@ Libraries = Mapping[str, Sequence[Take]]  # performer -> takes that may be searc
 
 BASELINE = "SLERP"
 RETRIEVAL = {"retrieval": 1, "retrieval, frames after": AFTER}
+MODEL = {"model": 1, "model, frames after": AFTER}
+Rows = dict[tuple[str, int], tuple[Array, Array]]  # method and gap -> global positions and rotations of what was missing
 METHODS: dict[str, tuple[Filler, Filler, int]] = {  # vectors, rotations, frames known after the gap
     "zero velocity": (spline.lerp_fill, spline.slerp_fill, 0),
     BASELINE: (spline.lerp_fill, spline.slerp_fill, 1),
@@ -61,7 +65,7 @@ def fill(windows: Windows, gap: int, after: int, vectors: Filler, rotations: Fil
     return windows.forward(turned, moved)
 
 
-def retrieve(windows: Windows, libraries: Libraries) -> dict[tuple[str, int], tuple[Array, Array]]:
+def retrieve(windows: Windows, libraries: Libraries) -> Rows:
     """The same by the retrieval solver, for all its rows and gaps: window by window, for a library is indexed once."""
     filled: dict[tuple[str, int], list[Clip]] = {row: [] for row in itertools.product(RETRIEVAL, GAPS)}
     for rotations, root, performer in zip(windows.rotations, windows.root, windows.performers, strict=True):
@@ -80,15 +84,40 @@ def retrieve(windows: Windows, libraries: Libraries) -> dict[tuple[str, int], tu
     }
 
 
-def measure(windows: Windows, sigma: Array, libraries: Libraries) -> dict[str, dict[int, dict[str, float]]]:
-    """L2P, L2Q and NPSS of every method at every gap."""
+def predict(windows: Windows, weights: pathlib.Path) -> Rows:
+    """The same by the trained model."""
+    import torch
+
+    from vivant.backends.motion.transformer import network, solver
+
+    torch.set_num_threads(1)
+    net = network.load(weights)
+    rows: Rows = {}
+    for (method, after), gap in itertools.product(MODEL.items(), GAPS):
+        length = next(length for longest, length in network.LENGTHS if gap <= longest)
+        known = np.zeros(length, bool)
+        known[:PAST] = known[PAST + gap : PAST + gap + after] = True
+        kept = np.nonzero(known)[0]
+        parts = []
+        for first in range(0, len(windows), 64):
+            truth = windows.rotations[first : first + 64, kept], windows.root[first : first + 64, kept]
+            q, p = (np.full((len(x), length, *x.shape[2:]), np.nan, x.dtype) for x in truth)  # the rest is not to be seen
+            q[:, kept], p[:, kept] = truth
+            mask = np.broadcast_to(known[:, None], q.shape[:3])
+            parts.append(solver.correct(net, q, p, mask, np.full(len(q), gap)))
+        q, p = (np.concatenate(part)[:, PAST : PAST + gap] for part in zip(*parts, strict=True))
+        rows[method, gap] = windows.forward(q, p)
+    return rows
+
+
+def measure(windows: Windows, sigma: Array, rows: Rows) -> dict[str, dict[int, dict[str, float]]]:
+    """L2P, L2Q and NPSS of every method at every gap; `rows` are the rows of methods that go by windows."""
     positions, rotations = windows.forward()
-    retrieved = retrieve(windows, libraries)
-    table: dict[str, dict[int, dict[str, float]]] = {method: {} for method in (*METHODS, *RETRIEVAL)}
+    table: dict[str, dict[int, dict[str, float]]] = {method: {} for method in (*METHODS, *dict.fromkeys(m for m, _ in rows))}
     for method, gap in itertools.product(table, GAPS):
         missing = slice(PAST, PAST + gap)
-        if method in RETRIEVAL:
-            p, q = retrieved[method, gap]
+        if (method, gap) in rows:
+            p, q = rows[method, gap]
         else:
             vectors, turns, after = METHODS[method]
             p, q = fill(windows, gap, after, vectors, turns)
@@ -170,7 +199,8 @@ def main() -> None:
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data", help="folder with mocap/")
     parser.add_argument("--split", default="heldout_take")
     parser.add_argument("--cap", type=int, help="at most so many windows")
-    parser.add_argument("--library", choices=("own", "all"), default="own")
+    parser.add_argument("--library", choices=("own", "all", "none"), default="own")
+    parser.add_argument("--weights", type=pathlib.Path, help="of the trained model, see tools/train_inbetween.py")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out" / "bench" / "inbetween.json")
     parser.add_argument("--tune", action="store_true")
     options = parser.parse_args()
@@ -185,19 +215,24 @@ def main() -> None:
         return
     takes = splits[options.split]
     performers = {take.performer for take in takes}
+    libraries: Libraries = {}
     if options.library == "all":
         everything = tuple(splits["train"])
         libraries = dict.fromkeys(performers, everything)
-    else:
+    elif options.library == "own":
         own = {name: tuple(take for take in splits["train"] if take.performer == name) for name in sorted(performers)}
         libraries = {name: library for name, library in own.items() if library}
         takes = [take for name in libraries for take in takes if take.performer == name]
         if not takes:
             raise SystemExit(f"No performer of {options.split} has training takes; use --library all.")
     windows = _mocap.windows(takes, 65, 40, options.cap)
-    table = measure(windows, sigma, libraries)
+    rows = retrieve(windows, libraries) if libraries else {}
+    if options.weights:
+        rows |= predict(windows, options.weights)
+    table = measure(windows, sigma, rows)
     times = {f"{joints} joints x {gap} frames": timing(joints, gap) for joints, gap in ((60, 45), (700, 100))}
-    times["retrieval, 61 joints x 45 frames, 30 minutes"] = retrieval_timing(61, 45, 30)
+    if libraries:
+        times["retrieval, 61 joints x 45 frames, 30 minutes"] = retrieval_timing(61, 45, 30)
 
     print(
         f"{len(windows)} windows of {options.split}, {windows.rotations.shape[2]} joints, 30 fps; one target frame unless said"
