@@ -52,7 +52,9 @@ def fill_vectors(x: Tensor, around: Neighbours) -> Tensor:
     mean = (end - start) / path.length
     earlier, later = (start - before) / path.span_before.clamp(min=1), (after - end) / path.span_after.clamp(min=1)
     # each component is a channel of its own: a norm over one component
-    bend = torch.stack([path.bend(*(v[None] for v in each), TRAVEL)[0] for each in zip(earlier, mean, later, strict=True)])
+    bend = torch.cat(
+        [path.bend(a[None], b[None], c[None], TRAVEL) for a, b, c in zip(earlier, mean, later, strict=True)],
+    )
     return torch.where(path.inside, start + path.passed * mean + bend, start)
 
 
