@@ -3,7 +3,6 @@
 
 import itertools
 import pathlib
-import subprocess
 import sys
 import time
 
@@ -19,30 +18,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import posing
 
 CONTROLS = ("torso", "chest", "head", "hand_ik.L", "foot_ik.L", "upper_arm_fk.R", "thigh_fk.R", "upper_arm_parent.R")
-
-
-# In a process of its own that ends at once: Blender 4.5 as a module hangs at exit when Rigify has run in it.
-GENERATE = """
-import os, sys
-import bpy
-import addon_utils
-bpy.ops.wm.read_factory_settings(use_empty=True)
-addon_utils.enable("rigify", default_set=True)
-bpy.ops.object.armature_human_metarig_add()
-bpy.ops.pose.rigify_generate()
-bpy.context.view_layer.objects.active.name = "human"
-bpy.ops.wm.save_as_mainfile(filepath=sys.argv[1])
-os._exit(0)
-"""
-
-
-@pytest.fixture(scope="module")
-def rigify_file(tmp_path_factory):
-    """A .blend with a generated Rigify human, made once."""
-    path = tmp_path_factory.mktemp("rigify") / "human.blend"
-    made = subprocess.run([sys.executable, "-c", GENERATE, str(path)], capture_output=True, text=True, timeout=120, check=False)
-    assert path.is_file(), made.stderr
-    return path
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 """A captured walk on other humans' rigs: imported ones and a generated Rigify rig."""
 
 import pathlib
-import subprocess
 import sys
 
 import bpy
@@ -222,30 +221,6 @@ def test_a_captured_walk_keeps_its_limbs_its_way_and_the_floor(scene, data, tmp_
         (moved, list(moved.names).index(human["pelvis"])), (truth, list(truth.names).index(whose["pelvis"]))
     ))  # fmt: skip
     assert degrees(here / np.linalg.norm(here), there / np.linalg.norm(there)) < 0.5
-
-
-# In a process of its own that ends at once: Blender 4.5 as a module hangs at exit when Rigify has run in it.
-GENERATE = """
-import os, sys
-import bpy
-import addon_utils
-bpy.ops.wm.read_factory_settings(use_empty=True)
-addon_utils.enable("rigify", default_set=True)
-bpy.ops.object.armature_human_metarig_add()
-bpy.context.object.name = "metarig"
-bpy.ops.pose.rigify_generate()
-bpy.context.view_layer.objects.active.name = "human"
-bpy.ops.wm.save_as_mainfile(filepath=sys.argv[1])
-os._exit(0)
-"""
-
-
-@pytest.fixture(scope="module")
-def rigify_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("rigify") / "human.blend"
-    made = subprocess.run([sys.executable, "-c", GENERATE, str(path)], capture_output=True, text=True, timeout=120, check=False)
-    assert path.is_file(), made.stderr
-    return path
 
 
 def test_a_generated_rigify_rig_walks_on_its_fk_controls_and_is_refused_in_ik(rigify_file, data):

@@ -19,13 +19,6 @@ from vivant.engine.client import Engine
 PYTHON = pathlib.Path(sys.executable)
 
 
-@pytest.fixture
-def engine():
-    engine = Engine(PYTHON)
-    yield engine
-    engine.close()
-
-
 def check_usable(engine: Engine) -> None:
     values, arrays = engine.submit("echo", {"n": 1}, {"x": np.arange(5)}).result()
     assert values == {"n": 1}

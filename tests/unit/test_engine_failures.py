@@ -67,13 +67,6 @@ def orphan_ended(pid: int) -> bool:
     return False
 
 
-@pytest.fixture
-def engine():
-    engine = Engine(PYTHON)
-    yield engine
-    engine.close()
-
-
 def check_usable(engine: Engine) -> None:
     values, arrays = engine.submit("echo", {"n": 1}, {"x": np.arange(5)}).result()
     assert values == {"n": 1}
