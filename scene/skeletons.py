@@ -47,20 +47,22 @@ def clip_of(armature: bpy.types.Object, frames: Sequence[float]) -> Clip:
         world = evaluated.matrix_world
         row[:] = [world @ bone.matrix for bone in evaluated.pose.bones]
     scene.frame_set(now[0], subframe=now[1])
-    skeleton = skeleton_of(armature)
+    span = frames[-1] - frames[0] if len(frames) > 1 else 1
+    return as_clip(skeleton_of(armature), matrices, _fps() * max(len(frames) - 1, 1) / span)
+
+
+def as_clip(skeleton: Clip, matrices: Array, fps: float) -> Clip:
+    """World matrices (F, J, 4, 4) of a skeleton's bones in Blender as a clip; scale and shear are left out."""
     positions, rotations = _y_up(matrices)
     rotations = quaternions.continuous(rotations)
-
     local, translations = rotations.copy(), {}
-    size = np.ptp(positions[0], axis=0).max() if len(frames) else 0
+    size = np.ptp(positions[0], axis=0).max() if len(matrices) else 0
     for joint, parent in enumerate(skeleton.parents[1:], 1):
         back = quaternions.conjugate(rotations[:, parent])
         local[:, joint] = quaternions.multiply(back, rotations[:, joint])
         offset = quaternions.rotate(back, positions[:, joint] - positions[:, parent])
         if np.any(np.abs(offset - skeleton.offsets[joint]) > STILL * size):
             translations[joint] = offset
-    span = frames[-1] - frames[0] if len(frames) > 1 else 1
-    fps = _fps() * max(len(frames) - 1, 1) / span
     return skeleton.replace(fps=fps, rotations=quaternions.continuous(local), root=positions[:, 0], translations=translations)
 
 
