@@ -18,6 +18,7 @@ Run = Callable[[dict[str, Any], Mapping[str, NDArray[Any]], Progress], tuple[dic
 KINDS = {
     "echo": ".selftest:echo",
     "doctor": ".selftest:doctor",
+    "motion.inbetween": "..motion.job:run",
     "splats.render": "..gaussian.render.job:run",
 }
 

@@ -3,20 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..common import rotations as quaternions
 from ..common.errors import Cancelled, VivantError
-from . import interpolate, retrieval, spline
+from . import interpolate, retrieval, spline, trained
 from .clip import Clip
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
-Fill = Callable[[Clip, Mask, Sequence[Clip], int], tuple[Clip, list[str]]]
+Fill = Callable[..., tuple[Clip, list[str]]]
 
 AMBIGUOUS = 120.0  # degrees across a gap
 
@@ -25,14 +27,19 @@ AMBIGUOUS = 120.0  # degrees across a gap
 class Solver:
     """One way to fill gaps: its name, what it does and what it needs in a line each.
 
-    fill(clip, keys (F, J), library, seed) gives the clip with all gaps filled, and sentences for the user.  Joints without keys
-    are at rest in the clip; other values without a key may be anything.  It raises VivantError where it cannot serve.
+    fill(clip, keys (F, J), library, seed, **options) gives the clip with all gaps filled, and sentences for the user.  Joints
+    without keys are at rest in the clip; other values without a key may be anything.  It raises VivantError where it cannot
+    serve.  options: the names of those it takes; serves(clip, library, **options): whether "auto" should try it;
+    engine: it runs where PyTorch is, which in Blender is the engine.
     """
 
     name: str
     does: str
     needs: str
     fill: Fill = field(repr=False)
+    options: tuple[str, ...] = ()
+    serves: Callable[..., bool] = field(default=lambda clip, library: True, repr=False)
+    engine: bool = False
 
 
 SOLVERS = {
@@ -47,10 +54,21 @@ SOLVERS = {
             "The nearest motions of a library, bent onto the keys",
             "a library of clips of the same skeleton",
             retrieval.retrieve,
+            serves=lambda clip, library: bool(library),
+        ),
+        Solver(
+            "model",
+            "A network trained on human motion corrects the spline; the seed does nothing",
+            "the engine, and the skeleton of a human",
+            trained.fill,
+            ("weights", "human"),
+            lambda clip, library, **options: trained.runs_here() and trained.serves(clip, **options),
+            engine=True,
         ),
     )
 }
 AUTO = "auto"
+ORDER = ("model", "retrieval", "spline")  # of "auto": the first that serves
 
 
 def solvers() -> tuple[Solver, ...]:
@@ -63,7 +81,7 @@ class Report:
     """What an in-between did.
 
     solver: the one that really ran; gaps: frame ranges filled; warnings: sentences for the user; key_error: largest change of
-    a keyed value, which is 0; fallback: why the spline ran instead of the solver asked for, else "".
+    a keyed value, which is 0; fallback: why none of those before it in the order did, else "".
     """
 
     solver: str
@@ -73,18 +91,31 @@ class Report:
     fallback: str = ""
 
 
-def inbetween(clip: Clip, keys: Mask, solver: str = AUTO, library: Sequence[Clip] = (), seed: int = 0) -> tuple[Clip, Report]:
+def needs_engine(solver: str, clip: Clip, **options: Any) -> bool:
+    """Whether `solver`, or what "auto" would take first, cannot run in this Python and would in one with PyTorch."""
+    if solver == AUTO:
+        return not trained.runs_here() and trained.serves(clip, **_options("model", options))
+    return solver in SOLVERS and SOLVERS[solver].engine and not trained.runs_here()
+
+
+def inbetween(
+    clip: Clip, keys: Mask, solver: str = AUTO, library: Sequence[Clip] = (), seed: int = 0, **options: Any
+) -> tuple[Clip, Report]:
     """Fill whatever is not keyed; keyed values come back bit for bit.
 
     keys: bool (F,) of keyed frames or (F, J) of keyed joints; translations (the root's is joint 0's) are keyed where their
     joint is.  Values elsewhere are ignored.  Frames outside a joint's keys hold the nearest key, a joint without keys
-    its rest pose.  solver: a name of `solvers()`, or "auto": retrieval where `library` (clips of the same joints) has
-    anything for these gaps, else the spline.  Where a solver cannot serve the spline takes over, and the report says why.
-    `seed` is for solvers that choose: "retrieval" does, "spline" and "slerp" do not.
-    Raises VivantError for an unknown solver, keys of another shape or keyed values that are not finite.
+    its rest pose.  solver: a name of `solvers()`, or "auto": the trained model for a human where it can run, else retrieval
+    where there is a `library` (clips of the same joints), else the spline.  Where a solver cannot serve, what "auto" would take
+    next takes over, and the report says why.  `seed` is for solvers that choose: "retrieval" does.
+    options go to the solvers that have them: `weights`, a file, and `human`, canonical joint -> name, for "model".
+    Raises VivantError for an unknown solver or option, keys of another shape or keyed values that are not finite.
     """
     if solver not in (AUTO, *SOLVERS):
         raise VivantError(f"There is no in-between solver '{solver}'.", f"Choose one of: {', '.join((AUTO, *SOLVERS))}.")
+    known = {name for entry in SOLVERS.values() for name in entry.options}
+    if strange := sorted(options.keys() - known):
+        raise VivantError(f"No in-between solver has an option '{strange[0]}'.", f"Choose of: {', '.join(sorted(known))}.")
     shape = clip.rotations.shape[:2]
     keys = np.asarray(keys, bool)
     if keys.shape not in (shape, shape[:1]):
@@ -105,16 +136,19 @@ def inbetween(clip: Clip, keys: Mask, solver: str = AUTO, library: Sequence[Clip
         root=moved.pop(0),
         translations=moved,
     )
-    ran, fallback = solver, ""
-    if solver == AUTO:
-        ran = "retrieval" if library else "spline"
-    try:
-        filled, said = SOLVERS[ran].fill(given, keys, library, seed)
-    except Cancelled:
-        raise
-    except VivantError as error:
-        ran, fallback = "spline", str(error)
-        filled, said = SOLVERS[ran].fill(given, keys, library, seed)
+    asked = () if solver == AUTO else (solver,)
+    order = (name for name in ORDER if name not in asked and SOLVERS[name].serves(clip, library, **_options(name, options)))
+    refusals: list[str] = []
+    for ran in itertools.chain(asked, order):
+        try:
+            filled, said = SOLVERS[ran].fill(given, keys, library, seed, **_options(ran, options))
+            break
+        except Cancelled:
+            raise
+        except VivantError as error:
+            if ran == ORDER[-1]:
+                raise
+            refusals.append(str(error))
     filled = _settled(filled, given, keys | ~keyed)
 
     changes = [np.abs(filled.rotations - clip.rotations)[keys], np.abs(filled.root - clip.root)[keys[:, 0]]]
@@ -123,7 +157,12 @@ def inbetween(clip: Clip, keys: Mask, solver: str = AUTO, library: Sequence[Clip
     ranges = set(zip(gaps.start.tolist(), gaps.end.tolist(), strict=True))
     warnings = (*said, *_warnings(clip, keys, gaps))
     key_error = float(max(np.max(change, initial=0) for change in changes))
-    return filled, Report(ran, len(ranges), warnings, key_error, fallback)
+    return filled, Report(ran, len(ranges), warnings, key_error, " ".join(refusals))
+
+
+def _options(solver: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options that the solver takes."""
+    return {name: options[name] for name in SOLVERS[solver].options if name in options}
 
 
 def _settled(filled: Clip, given: Clip, fixed: Mask) -> Clip:

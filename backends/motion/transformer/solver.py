@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -33,7 +35,7 @@ def solver(network: Network) -> solve.Solver:
     return solve.Solver("model", does, needs, lambda clip, keys, library, seed: fill(network, clip, keys))
 
 
-def fill(network: Network, clip: Clip, keys: Mask) -> tuple[Clip, list[str]]:
+def fill(network: Network, clip: Clip, keys: Mask, human: Mapping[str, str] | None = None) -> tuple[Clip, list[str]]:
     """The clip with its gaps filled, and sentences for the user; see `solve.Solver`.
 
     A gap runs between two frames where every joint of the network's body is keyed, whatever is keyed inside; longer ones than

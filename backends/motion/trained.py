@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The trained in-betweener seen from where there is no torch: whether it can serve, and where it has what it needs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common import weights as weight_files
+from ..common.errors import NeedsEngine, NeedsWeights, VivantError
+from . import humanoid
+from .clip import Clip
+from .retarget import rest_pose
+
+if TYPE_CHECKING:
+    from .transformer.network import Network
+
+Mask = NDArray[np.bool_]
+
+WEIGHTS = "inbetween.safetensors"
+PACKAGES = ("torch", "safetensors")
+
+
+def runs_here() -> bool:
+    """Whether this Python has what the network needs."""
+    return all(find_spec(package) for package in PACKAGES)
+
+
+def serves(clip: Clip, weights: str = "", human: Mapping[str, str] | None = None) -> bool:
+    """Whether there are weights and the clip is a human's; `runs_here` is another question."""
+    try:
+        weight_file(weights)
+        find_human(clip, human)
+    except VivantError:
+        return False
+    return True
+
+
+def find_human(clip: Clip, human: Mapping[str, str] | None = None) -> Mapping[str, str]:
+    """The mapping from canonical joint to name given, checked, or else found.  Raises VivantError where there is none."""
+    names = list(clip.names)
+    if human is None:
+        return humanoid.find(names, clip.parents, rest_pose(clip)[0])
+    humanoid.check(human, names)
+    return human
+
+
+def weight_file(weights: str = "") -> Path:
+    """The file named, or the one found.  Raises NeedsWeights when there is none."""
+    if not weights:
+        return weight_files.find(WEIGHTS)
+    if not Path(weights).is_file():
+        raise NeedsWeights(f"There is no file of weights {weights}.", "Name another one.")
+    return Path(weights)
+
+
+def fill(
+    clip: Clip, keys: Mask, library: Sequence[Clip], seed: int, weights: str = "", human: Mapping[str, str] | None = None
+) -> tuple[Clip, list[str]]:
+    """The clip with its gaps filled, and sentences for the user; see `solve.Solver`.
+
+    weights: a file of the user's own; human: canonical joint -> name, where the names do not say it.
+    Raises NeedsWeights, NeedsEngine where there is no torch, and as `transformer.solver.fill`.
+    """
+    path = weight_file(weights)
+    if not runs_here():
+        raise NeedsEngine("The trained model needs PyTorch.", "Press Install engine in Vivant's preferences.")
+    from .transformer import solver
+
+    return solver.fill(_network(path, path.stat().st_mtime_ns), clip, keys, human)
+
+
+@functools.lru_cache(maxsize=2)
+def _network(path: Path, changed: int) -> Network:
+    """Loaded once, and again when the file has changed."""
+    from .transformer import network
+
+    return network.load(path)
