@@ -10,7 +10,7 @@ and legs that swing otherwise than they did will slide on the ground.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,62 +58,107 @@ def apply(clip: Clip, parts: Parts, latents: Mapping[str, Latent], edits: Mappin
 
 
 def swap(
-    clip: Clip, other: Clip, parts: Parts, latents: Mapping[str, Latent], others: Mapping[str, Latent], chosen: tuple[str, ...]
+    clip: Clip, other: Clip, parts: Parts, latents: Mapping[str, Latent], others: Mapping[str, Latent], chosen: Sequence[str]
 ) -> Clip:
-    """The clip with the chosen parts moving as in another clip of the same skeleton, in step with their own phase.
+    """The clip with the chosen parts moving as in another clip of the same skeleton, in step with the clip's legs.
 
+    They keep the beat they have there: where the clip's legs are in a stride, the chosen parts are where the other clip has
+    them at that point of its stride.  Legs that are chosen, and bodies without legs, keep step with what they did before.
     latents, others: of both clips, by the same models.  Raises VivantError when the skeletons or frame rates differ.
     """
     if list(clip.names) != list(other.names) or abs(clip.fps - other.fps) > 1e-3:
         raise VivantError("Style is taken from a clip of the same skeleton and frame rate.", "Retarget and resample it first.")
     rotations = clip.rotations.copy()
     near = np.arange(len(clip)) * min(1.0, (len(other) - 1) / max(len(clip) - 1, 1))
+    legs = [part for part in parts if " leg" in part and part in latents and part in others and part not in chosen]
     for part in chosen:
         joints = _joints(part, parts, latents, clip)
         _joints(part, parts, others, other)
-        channel = fundamental(clip.fps, (latents[part], clip.rotations[:, joints]), (others[part], other.rotations[:, joints]))
-        wanted, cycles = clock(latents[part], channel, clip.fps), clock(others[part], channel, clip.fps)
+        wanted, cycles = _in_step((clip, latents), (other, others), parts, legs or [part])
         mean, swing = oscillation(other.rotations[:, joints], cycles)
         swing = _read(swing, cycles, wanted, near)
         rotations[:, joints] = quaternions.multiply(mean[np.rint(near).astype(int)], quaternions.exp(swing))
     return clip.replace(rotations=rotations)
 
 
-def fundamental(fps: float, *motions: tuple[Latent, Array]) -> int:
-    """The channel whose phase tells most of how a part turns: latents and local rotations (F, J, 4) of it in each clip.
+def _in_step(
+    a: tuple[Clip, Mapping[str, Latent]], b: tuple[Clip, Mapping[str, Latent]], parts: Parts, leading: Sequence[str]
+) -> tuple[Array, Array]:
+    """Clocks (F,) and (F',) of two clips that show the same where the leading parts are alike.
 
-    That is the share of the turning, about a mean of two seconds, which is in step with exp(2πi·phase); the least of the
-    clips counts.  (Amplitudes do not tell: the decoder may scale each channel as it likes.)
+    They go by one channel of one of these parts.  What still differs is the angle between the first harmonics, over two
+    cycles, of how all of the leading parts turn; those of the first clip as a whole are the measure of both.
+    """
+    joints = [joint for part in leading for joint in parts[part]]
+    turning = [clip.rotations[:, joints] for clip, _ in (a, b)]
+    found = []
+    for part in leading:
+        shares = _shares(a[0].fps, *((latents[part], q) for (_, latents), q in zip((a, b), turning, strict=True)))
+        channel = int(np.argmax(shares))
+        found.append((shares[channel], part, channel))
+    _, part, channel = max(found)
+    clocks = [clock(latents[part], channel, clip.fps) for clip, latents in (a, b)]
+    harmonics = []
+    for cycles, q in zip(clocks, turning, strict=True):
+        turns = oscillation(q, cycles)[1].reshape(len(q), -1) * np.exp(-2j * np.pi * cycles)[:, None]
+        harmonics.append(_over_two_cycles(turns, cycles))
+    measure = np.conj(harmonics[0].mean(axis=0))
+    late = [np.unwrap(np.angle(harmonic @ measure)) / (2 * np.pi) for harmonic in harmonics]
+    return clocks[0] + late[0], np.maximum.accumulate(clocks[1] + late[1])
+
+
+def fundamental(fps: float, *motions: tuple[Latent, Array]) -> int:
+    """The channel whose phase tells most of how a part turns: latents and local rotations (F, J, 4) of it in each clip."""
+    return int(np.argmax(_shares(fps, *motions)))
+
+
+def _shares(fps: float, *motions: tuple[Latent, Array]) -> Array:
+    """How much of the turning, about a mean of two seconds, is in step with exp(2πi·phase) of each channel (M,).
+
+    The least of the clips counts.  (Amplitudes do not tell: the decoder may scale each channel as it likes.)
     """
     shares = []
     for latent, rotations in motions:
         turns = oscillation(rotations, np.arange(len(rotations)) / fps)[1].reshape(len(rotations), -1)
         step = np.exp(-2j * np.pi * latent.phase)
         shares.append((np.abs(step.T @ turns) ** 2).sum(axis=1) / (len(turns) * (turns**2).sum() + 1e-12))
-    return int(np.argmax(np.min(shares, axis=0)))
+    return np.min(shares, axis=0)
 
 
 def clock(latent: Latent, channel: int, fps: float) -> Array:
-    """Cycles (F,) that a channel has gone through: its phase, unwrapped, and never slower than `SLOWEST`."""
+    """Cycles (F,) that a channel has gone through: its phase, unwrapped and steadied, never slower than `SLOWEST`."""
     phase = latent.phase[:, channel]
-    steps = np.maximum(wrap(np.diff(phase)), SLOWEST / fps)
-    return phase[0] + np.concatenate([[0.0], np.cumsum(steps)])
+    return _steady(phase[0] + np.concatenate([[0.0], np.cumsum(wrap(np.diff(phase)))]), fps)
+
+
+def _steady(cycles: Array, fps: float) -> Array:
+    """Cycles (F,) averaged over a second by Hann's window, at the ends over what is left of it on both sides; rising."""
+    frames, half = np.arange(len(cycles)), max(int(fps / 2), 1)
+    mean = np.empty_like(cycles)
+    for frame in frames:
+        reach = min(half, frame, len(cycles) - 1 - frame)
+        weight = np.hanning(2 * reach + 3)[1:-1]
+        mean[frame] = weight @ cycles[frame - reach : frame + reach + 1] / weight.sum()
+    steps = np.maximum(np.diff(mean), SLOWEST / fps)
+    return mean[0] + np.concatenate([[0.0], np.cumsum(steps)])
 
 
 def oscillation(rotations: Array, cycles: Array) -> tuple[Array, Array]:
-    """Means (F, J, 4) of rotations over two cycles, and the rotation vectors (F, J, 3) from the mean to each.
-
-    The window is Hann's on the clock, which lets no whole harmonic of it into the mean.
-    """
+    """Means (F, J, 4) of rotations over two cycles, and the rotation vectors (F, J, 3) from the mean to each."""
     q = quaternions.continuous(rotations.astype(np.float64))
-    mean = np.empty_like(q)
+    mean = quaternions.normalise(_over_two_cycles(q, cycles))
+    return mean, quaternions.difference(mean, q)
+
+
+def _over_two_cycles(curves: Array, cycles: Array) -> Array:
+    """Sums of curves (F, …) about each frame; the window is Hann's on the clock, which lets no whole harmonic of it through."""
+    sums = np.empty_like(curves)
     first, last = np.searchsorted(cycles, cycles - 1, "left"), np.searchsorted(cycles, cycles + 1, "right")
     step = np.gradient(cycles)
     for frame, (a, b) in enumerate(zip(first, last, strict=True)):
         weight = (1 + np.cos(np.pi * (cycles[a:b] - cycles[frame]))) * step[a:b]
-        mean[frame] = np.tensordot(weight, q[a:b], axes=1)
-    mean = quaternions.normalise(mean)
-    return mean, quaternions.difference(mean, q)
+        sums[frame] = np.tensordot(weight, curves[a:b], axes=1)
+    return sums
 
 
 def _joints(part: str, parts: Parts, latents: Mapping[str, Latent], clip: Clip) -> list[int]:
