@@ -16,6 +16,18 @@ class VIVANT_PG_scene(bpy.types.PropertyGroup):
         soft_max=5_000_000,
         max=20_000_000,
     )
+    show_ghosts: bpy.props.BoolProperty(
+        name="Ghosts", description="Show the take as stick figures before (blue) and after (orange) the current frame"
+    )
+    ghosts_of_all: bpy.props.BoolProperty(name="Of All Takes", description="Show faint ghosts of the other takes too")
+    ghost_step: bpy.props.IntProperty(
+        name="Every", description="Frames from one ghost to the next", default=4, min=1, soft_max=20
+    )
+    show_trails: bpy.props.BoolProperty(
+        name="Trails",
+        description="Show the ways of the selected bones (else hands, feet, head and pelvis) in every take, "
+        "the shown one bright with a dot on every frame, white ones on keys and green ones where a bone is planted",
+    )
 
 
 def register() -> None:

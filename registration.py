@@ -8,7 +8,8 @@ import bpy
 from . import preferences, properties
 from .operators import engine, inbetween, retarget, splats_io, splats_render, takes
 from .panels import menus, sidebar
-from .scene import drawing
+from .panels import takes as takes_panels
+from .scene import drawing, ghosts
 
 MODULES: tuple[ModuleType, ...] = (
     preferences,
@@ -21,7 +22,9 @@ MODULES: tuple[ModuleType, ...] = (
     retarget,
     menus,
     sidebar,
+    takes_panels,
     drawing,
+    ghosts,
 )
 
 

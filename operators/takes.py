@@ -55,6 +55,37 @@ class VIVANT_OT_take_remove(SettlesTake, bpy.types.Operator):
     said = "Now shows '{}'"
 
 
+class VIVANT_OT_take_step(bpy.types.Operator):
+    """Show the next take, or the one before. Right-click to give it a key: Shift Alt Left and Right are free"""
+
+    bl_idname = "vivant.take_step"
+    bl_label = "Step Through Takes"
+    bl_options = {"REGISTER", "UNDO"}
+
+    by: bpy.props.IntProperty(name="By", description="How many takes further, or back where negative", default=1)
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return bool(takes.takes_of(context.active_object))
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        armature = context.active_object
+        every, shown = takes.takes_of(armature), armature.animation_data.action
+        following = every.index(shown) + self.by if shown in every else min(self.by, 0)
+        takes.show(armature, every[following % len(every)])
+        return {"FINISHED"}
+
+
+def _number(settings: VIVANT_PG_takes) -> int:
+    every, data = takes.takes_of(settings.id_data), settings.id_data.animation_data
+    return every.index(data.action) + 1 if data and data.action in every else 0
+
+
+def _show_number(settings: VIVANT_PG_takes, number: int) -> None:
+    if every := takes.takes_of(settings.id_data):
+        takes.show(settings.id_data, every[min(max(number, 1), len(every)) - 1])
+
+
 def _index(settings: VIVANT_PG_takes) -> int:
     data = settings.id_data.animation_data
     return next((i for i, action in enumerate(bpy.data.actions) if data and action == data.action), -1)
@@ -77,9 +108,12 @@ def _set_strength(settings: VIVANT_PG_takes, strength: float) -> None:
 
 
 class VIVANT_PG_takes(bpy.types.PropertyGroup):
-    """An armature's takes; both properties read and change the actions themselves and store nothing"""
+    """An armature's takes; the properties read and change the actions themselves and store nothing"""
 
     shown: bpy.props.IntProperty(name="Take", description="The take that is shown", get=_index, set=_show)
+    number: bpy.props.IntProperty(
+        name="Take", description="The take that is shown; drag to scrub through them", get=_number, set=_show_number
+    )
     strength: bpy.props.FloatProperty(
         name="Strength",
         description="How far the take goes from your curves (0) to what was generated (1), and beyond. Nothing is lost at 0",
@@ -100,4 +134,4 @@ def unregister() -> None:
     del bpy.types.Object.vivant_takes
 
 
-CLASSES = (VIVANT_OT_take_accept, VIVANT_OT_take_reject, VIVANT_OT_take_remove, VIVANT_PG_takes)
+CLASSES = (VIVANT_OT_take_accept, VIVANT_OT_take_reject, VIVANT_OT_take_remove, VIVANT_OT_take_step, VIVANT_PG_takes)

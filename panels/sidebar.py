@@ -10,7 +10,7 @@ import bpy
 from .. import preferences
 from ..operators import job as jobs
 from ..operators import retarget
-from ..scene import compat, drawing, generated, pointclouds, takes
+from ..scene import compat, drawing, pointclouds
 
 ROOT = preferences.__package__
 
@@ -169,69 +169,6 @@ class VIVANT_PT_motion(Tab, bpy.types.Panel):
         fill = column.operator("vivant.motion_inbetween", text="Fill Every Gap in Range", icon="ACTION")
         fill.scope = "RANGE"
         fill.frame_start, fill.frame_end = context.scene.frame_start, context.scene.frame_end
-        take, original, every = data.action, takes.original_of(armature), takes.takes_of(armature)
-        if not every:
-            return
-        box = layout.box()
-        paragraph(box, context, f"Takes of “{(original or take).name}”, which is untouched", icon="ACTION_TWEAK")
-        row = box.row()
-        row.template_list("VIVANT_UL_takes", "", bpy.data, "actions", armature.vivant_takes, "shown", rows=max(2, len(every)))
-        column = row.column(align=True)
-        column.operator_context = "EXEC_DEFAULT"
-        made = takes.made_of(take)
-        another = column.operator("vivant.motion_inbetween", text="", icon="ADD")
-        another.another = True
-        if made:
-            another.scope, another.output, another.solver = made.scope, made.output, made.solver
-            another.frame_start, another.frame_end = context.scene.frame_start, context.scene.frame_end
-        if original is None:
-            return
-        column.operator("vivant.take_remove", text="", icon="REMOVE")
-        box.prop(armature.vivant_takes, "strength", slider=True)
-        if made:
-            paragraph(box, context, described(made))
-        row = box.row(align=True)
-        row.scale_y = 1.2
-        row.operator("vivant.take_accept", text="Accept", icon="CHECKMARK")
-        row.operator("vivant.take_reject", text="Reject All" if len(every) > 1 else "Reject", icon="X")
-
-
-def described(made: takes.Made) -> str:
-    """What the panel says of a take."""
-    first, last = made.frames
-    where = f"frame {first}" if first == last else f"frames {first} to {last}"
-    bones = made.bones[0] if len(made.bones) == 1 else f"{len(made.bones)} bones"
-    if made.output == generated.SPARSE:
-        keys = f"few keys ({made.keys:,})" if made.keys else "no new key, as your keys' handles do it"
-    else:
-        keys = f"{made.keys:,} keys"
-    moved = "your keys have not moved" if made.key_error == 0 else f"your keys have moved by up to {made.key_error:.2g}"
-    return f"{made.solver.capitalize()}, seed {made.seed}; {where} of {bones}; {keys}; {moved}."
-
-
-class VIVANT_UL_takes(bpy.types.UIList):
-    """The takes of the active armature, of all actions"""
-
-    def draw_item(
-        self,
-        context: bpy.types.Context,
-        layout: bpy.types.UILayout,
-        data: bpy.types.BlendData,
-        item: bpy.types.Action,
-        icon: int,
-        active_data: bpy.types.PropertyGroup,
-        active_property: str,
-        index: int = 0,
-        flt_flag: int = 0,
-    ) -> None:
-        row = layout.split(factor=0.68)
-        row.prop(item, "name", text="", emboss=False)
-        if made := takes.made_of(item):
-            row.label(text=made.solver.capitalize())
-
-    def filter_items(self, context: bpy.types.Context, data: bpy.types.BlendData, property: str) -> tuple[list[int], list[int]]:
-        own = takes.takes_of(context.active_object)
-        return [self.bitflag_filter_item if action in own else 0 for action in bpy.data.actions], []
 
 
 class VIVANT_PT_retarget(Tab, bpy.types.Panel):
@@ -273,7 +210,6 @@ CLASSES = (
     VIVANT_PT_splats,
     VIVANT_PT_splats_motion,
     VIVANT_PT_splats_look,
-    VIVANT_UL_takes,
     VIVANT_PT_motion,
     VIVANT_PT_retarget,
     VIVANT_PT_engine,

@@ -104,6 +104,22 @@ def runs(mask: Mask) -> list[tuple[int, int]]:
     return [(int(a), int(b) - 1) for a, b in edges.reshape(-1, 2)]
 
 
+def standing(paths: Array, sizes: Array, fps: float, shortest: float) -> Mask:
+    """When K feet (F, K, 3), metres, Y up, stand: (F, K).
+
+    A foot stands while it is near the floor, which is the 5th percentile of all heights, and moves slower than `STILL` legs a
+    second, for `shortest` seconds at least.  sizes (K,): lengths of the legs.
+    """
+    heights = paths[..., 1] - np.percentile(paths[..., 1], 5)
+    steps = np.linalg.norm(np.diff(paths, axis=0, prepend=paths[:1], append=paths[-1:]), axis=-1)
+    slow = np.maximum(steps[:-1], steps[1:]) * fps < STILL * sizes
+    down = np.stack([touching(height / size, LOW, HIGH) for height, size in zip(heights.T, sizes, strict=True)], axis=1) & slow
+    for column in down.T:
+        for first, last in runs(column):
+            column[first : last + 1] = last - first >= shortest * fps
+    return down
+
+
 @dataclass(frozen=True)
 class Plan:
     """Where the contact joints of K legs belong.

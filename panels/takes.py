@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""In the tab, under In-Between: the active armature's takes, and how they are seen."""
+
+from __future__ import annotations
+
+import bpy
+
+from ..scene import generated, ghosts, takes
+from .sidebar import Tab, paragraph
+
+
+class Below(Tab):
+    """Mixin: a part of the panel In-Between, shown for an armature that has an action."""
+
+    bl_parent_id = "VIVANT_PT_motion"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        active = context.active_object
+        data = active.animation_data if active and active.type == "ARMATURE" else None
+        return data is not None and data.action is not None
+
+
+class VIVANT_UL_takes(bpy.types.UIList):
+    """The takes of the active armature, of all actions"""
+
+    def draw_item(
+        self,
+        context: bpy.types.Context,
+        layout: bpy.types.UILayout,
+        data: bpy.types.BlendData,
+        item: bpy.types.Action,
+        icon: int,
+        active_data: bpy.types.PropertyGroup,
+        active_property: str,
+        index: int = 0,
+        flt_flag: int = 0,
+    ) -> None:
+        row = layout.split(factor=0.6)
+        row.prop(item, "name", text="", emboss=False)
+        if made := takes.made_of(item):
+            row.label(text=f"{made.solver.capitalize()} {made.seed}")
+
+    def filter_items(self, context: bpy.types.Context, data: bpy.types.BlendData, property: str) -> tuple[list[int], list[int]]:
+        own = takes.takes_of(context.active_object)
+        return [self.bitflag_filter_item if action in own else 0 for action in bpy.data.actions], []
+
+
+class VIVANT_PT_takes(Below, bpy.types.Panel):
+    bl_label = "Takes"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return Below.poll.__func__(cls, context) and bool(takes.takes_of(context.active_object))
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, armature = self.layout, context.active_object
+        take, original = armature.animation_data.action, takes.original_of(armature)
+        every = takes.takes_of(armature)
+        paragraph(layout, context, f"Of “{(original or take).name}”, which is untouched", icon="ACTION_TWEAK")
+        row = layout.row()
+        row.template_list("VIVANT_UL_takes", "", bpy.data, "actions", armature.vivant_takes, "shown", rows=max(3, len(every)))
+        column = row.column(align=True)
+        column.operator_context = "EXEC_DEFAULT"
+        made = takes.made_of(take)
+        another = column.operator("vivant.motion_inbetween", text="", icon="ADD")
+        another.another = True
+        if made:
+            another.scope, another.output, another.solver = made.scope, made.output, made.solver
+            another.frame_start, another.frame_end = context.scene.frame_start, context.scene.frame_end
+        if original is not None:
+            column.operator("vivant.take_remove", text="", icon="REMOVE")
+        row = layout.row(align=True)
+        row.operator("vivant.take_step", text="", icon="TRIA_LEFT").by = -1
+        row.prop(armature.vivant_takes, "number", text=f"of {len(every)}")
+        row.operator("vivant.take_step", text="", icon="TRIA_RIGHT").by = 1
+        if original is None:
+            return
+        layout.prop(armature.vivant_takes, "strength", slider=True)
+        if made:
+            paragraph(layout, context, described(made))
+        row = layout.row(align=True)
+        row.scale_y = 1.2
+        row.operator("vivant.take_accept", text="Accept", icon="CHECKMARK")
+        row.operator("vivant.take_reject", text="Reject All" if len(every) > 1 else "Reject", icon="X")
+
+
+def described(made: takes.Made) -> str:
+    """What the panel says of a take."""
+    first, last = made.frames
+    where = f"frame {first}" if first == last else f"frames {first} to {last}"
+    bones = made.bones[0] if len(made.bones) == 1 else f"{len(made.bones)} bones"
+    if made.output == generated.SPARSE:
+        keys = f"few keys ({made.keys:,})" if made.keys else "no new key, as your keys' handles do it"
+    else:
+        keys = f"{made.keys:,} keys"
+    moved = "your keys have not moved" if made.key_error == 0 else f"your keys have moved by up to {made.key_error:.2g}"
+    return f"{made.solver.capitalize()}, seed {made.seed}; {where} of {bones}; {keys}; {moved}."
+
+
+class VIVANT_PT_ghosts(Below, bpy.types.Panel):
+    bl_label = "Ghosts and Trails"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, settings = self.layout, context.scene.vivant
+        row = layout.row(align=True)
+        row.prop(settings, "show_ghosts", toggle=True, icon="GHOST_ENABLED")
+        row.prop(settings, "show_trails", toggle=True, icon="CURVE_PATH")
+        if settings.show_ghosts:
+            row = layout.row()
+            row.prop(settings, "ghost_step")
+            row.prop(settings, "ghosts_of_all")
+        if ghosts.trouble:
+            paragraph(layout, context, f"The viewport stopped drawing ghosts. {ghosts.trouble}", icon="ERROR")
+
+
+CLASSES = (VIVANT_UL_takes, VIVANT_PT_takes, VIVANT_PT_ghosts)

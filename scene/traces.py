@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What ghosts and motion trails show of an armature: where its bones are, take by take, over the frames of the takes' gaps."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+
+import bpy
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backends.common.errors import VivantError
+from . import actions, planted, rigs, scratch, skeletons, takes
+
+Array = NDArray[np.float32]
+
+MOST = 250  # frames; of longer ranges every second one is shown, or every third …
+HUMAN = ("pelvis", "head", "hand.L", "hand.R", "foot.L", "foot.R")
+BONE = re.compile(r'pose\.bones\["(.+)"\]\.')
+
+
+def frames_of(armature: bpy.types.Object, scene: bpy.types.Scene) -> list[int]:
+    """The frames of all gaps that the takes fill, keys around them included; without takes those that the scene plays."""
+    first, last = scene.frame_start, scene.frame_end
+    if scene.use_preview_range:
+        first, last = scene.frame_preview_start, scene.frame_preview_end
+    gaps = [gap for take in takes.takes_of(armature) for gap in _gaps(armature, take)]
+    if gaps:
+        first, last = math.floor(min(start for start, _ in gaps)), math.ceil(max(end for _, end in gaps))
+    return list(range(first, last + 1, max(1, math.ceil((last - first + 1) / MOST))))
+
+
+def _gaps(armature: bpy.types.Object, take: bpy.types.Action) -> list[actions.Gap]:
+    return [gap for fill in takes.fills_of(take, armature.animation_data.action_slot).values() for gap in fill.gaps]
+
+
+def sticks(armature: bpy.types.Object, action: bpy.types.Action, frames: list[int]) -> Array:
+    """Heads and tails (F, B, 2, 3) of all bones in the world, as one of the armature's takes or its action has them."""
+    matrices = scratch.sample(armature, [action], frames)[0]
+    lengths = np.array([bone.bone.length for bone in armature.pose.bones])
+    heads = matrices[..., :3, 3]
+    return np.stack([heads, heads + lengths[:, None] * matrices[..., :3, 1]], axis=2).astype(np.float32)
+
+
+def ghost_bones(armature: bpy.types.Object) -> list[int]:
+    """Indices of the bones that a ghost is made of: those that deform, as controls would hide it; else all."""
+    every = range(len(armature.pose.bones))
+    return [index for index in every if armature.pose.bones[index].bone.use_deform] or list(every)
+
+
+def trail_bones(armature: bpy.types.Object) -> list[str]:
+    """Bones with a trail: in Pose Mode the selected ones, else a human's hands, feet, head and pelvis, or where limbs end.
+
+    And those that are planted, for their contacts.
+    """
+    bones = armature.pose.bones
+    action = armature.animation_data.action
+    held = [bone for bone in planted.contacts_of(action, armature.animation_data.action_slot) if bone in bones]
+    chosen = rigs.selected_bones(armature) if armature.mode == "POSE" else None
+    if chosen is None:
+        try:
+            human = skeletons.posed_human_of(armature)
+            chosen = [human[joint] for joint in HUMAN if joint in human]
+        except VivantError:
+            root, ends = bones[0].name, [bone.name for bone in bones if not bone.children]
+            chosen = [root, *(ends if len(ends) <= 12 else [])]
+    return list(dict.fromkeys([*chosen, *held]))
+
+
+def key_frames(armature: bpy.types.Object, action: bpy.types.Action) -> dict[str, set[int]]:
+    """Frames at which the user keyed each bone, rounded; generated keys do not count."""
+    slot = armature.animation_data.action_slot
+    found: dict[str, set[int]] = {}
+    fills = takes.fills_of(action, slot)
+    for curve in actions.curves_of(action, next(own for own in action.slots if own.handle == slot.handle)).values():
+        if (of := BONE.match(curve.data_path)) is None:
+            continue
+        keys = actions.read_keys(curve, ["co", "type"])
+        times = keys["co"][:, 0]
+        gaps = fills.get(takes.curve_name(curve), takes.Fill()).gaps
+        own = times[~((keys["type"] == actions.GENERATED) & actions.inside(times, gaps))]
+        found.setdefault(bpy.utils.unescape_identifier(of[1]), set()).update(np.round(own).astype(int).tolist())
+    return found
+
+
+def marks(armature: bpy.types.Object, action: bpy.types.Action, bones: list[str]) -> tuple[list[set[int]], list[set[int]]]:
+    """For each bone the frames of its keys (of all bones' where it has none), and the frames in which it is planted."""
+    keys = key_frames(armature, action)
+    every = set(itertools.chain.from_iterable(keys.values()))
+    contacts = planted.contacts_of(action, armature.animation_data.action_slot)
+    held = [{frame for first, last in contacts.get(bone, []) for frame in range(first, last + 1)} for bone in bones]
+    return [keys.get(bone, every) for bone in bones], held

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Poses of takes that are not shown, for ghosts, trails and reports: as Blender has them, and the scene does not notice."""
+
+import pathlib
+import sys
+
+import bpy
+import numpy as np
+import pytest
+
+from vivant.scene import planted, scratch, takes, traces
+from vivant.scene.inbetween import inbetween_object
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import posing
+
+
+@pytest.fixture
+def rig(scene):
+    """A chain that turns, with a bone that follows a target, under a parent that moves."""
+    rig = posing.armature(("a", "b", "c"))
+    for bone in ("a", "b"):
+        rig.pose.bones[bone].rotation_mode = "QUATERNION"
+        posing.key(rig, bone, "rotation_quaternion", posing.FRAMES, posing.turning("QUATERNION"))
+    posing.key(rig, "a", "location", posing.FRAMES, [(angle, 0, angle**2) for angle in posing.ANGLES])
+    target = bpy.data.objects.new("target", None)
+    target.location = (1, 2, 3)
+    carrier = bpy.data.objects.new("carrier", None)
+    for made in (target, carrier):
+        scene.collection.objects.link(made)
+    carrier.location = (0, 0, 0)
+    carrier.keyframe_insert("location", frame=1)
+    carrier.location = (3, 1, 0)
+    carrier.keyframe_insert("location", frame=30)
+    rig.parent = carrier
+    rig.scale = (2, 2, 2)
+    tracks = rig.pose.bones["c"].constraints.new("DAMPED_TRACK")
+    tracks.target = target
+    copies = rig.pose.bones["c"].constraints.new("COPY_LOCATION")
+    copies.target, copies.subtarget, copies.influence = rig, "a", 0.5
+    scene.frame_set(14)
+    return rig
+
+
+def evaluated(rig, frames):
+    """World matrices by Blender's own way through the frames."""
+    matrices = []
+    for frame in frames:
+        bpy.context.scene.frame_set(int(frame), subframe=frame % 1)
+        own = rig.evaluated_get(bpy.context.evaluated_depsgraph_get())
+        matrices.append([np.array(own.matrix_world @ bone.matrix) for bone in own.pose.bones])
+    return np.array(matrices)
+
+
+def test_sampled_poses_are_what_blender_shows_under_each_action(rig):
+    frames = [8, 12, 14.5, 18, 25]
+    user = rig.animation_data.action
+    take = inbetween_object(rig).take
+    sampled = scratch.sample(rig, [user, take], frames)
+    assert np.allclose(evaluated(rig, frames), sampled[1], rtol=0, atol=1e-6)
+    takes.reject(rig)
+    assert np.allclose(evaluated(rig, frames), sampled[0], rtol=0, atol=1e-6)
+    assert np.abs(sampled[0] - sampled[1]).max() > 0.01
+
+
+def test_sampling_leaves_the_scene_and_unkeyed_poses_alone(rig):
+    inbetween_object(rig)
+    action = rig.animation_data.action
+    rig.pose.bones["a"].location = (5, 6, 7)
+    bpy.context.view_layer.update()
+    before = [np.array(bone.matrix) for bone in rig.pose.bones]
+    counts = {name: len(getattr(bpy.data, name)) for name in ("objects", "scenes", "actions", "armatures", "collections")}
+    scratch.sample(rig, [action], range(10, 20))
+    bpy.context.view_layer.update()
+    assert {name: len(getattr(bpy.data, name)) for name in counts} == counts
+    assert bpy.context.scene.frame_current == 14 and rig.animation_data.action == action
+    assert [tuple(np.ravel(bone.matrix)) for bone in rig.pose.bones] == [tuple(np.ravel(matrix)) for matrix in before]
+
+
+def test_sampling_makes_no_action_and_no_armature_look_changed(rig):
+    bpy.context.view_layer.update()
+    changed = []
+
+    def note(scene, depsgraph):
+        changed.extend(
+            update.id.name for update in depsgraph.updates if update.is_updated_transform or update.id.id_type == "ACTION"
+        )
+
+    scratch.sample(rig, [rig.animation_data.action], range(10, 20))
+    bpy.app.handlers.depsgraph_update_post.append(note)
+    try:
+        bpy.context.view_layer.update()
+    finally:
+        bpy.app.handlers.depsgraph_update_post.remove(note)
+    assert changed == []
+
+
+def test_a_generated_rigify_rig_is_sampled_as_it_stands(rigify_file):
+    bpy.ops.wm.open_mainfile(filepath=str(rigify_file))
+    rig = bpy.data.objects["human"]
+    hand = rig.pose.bones["hand_ik.L"]
+    for frame, place in ((1, 0), (20, 0.4)):
+        hand.location = (place, 0, place)
+        hand.keyframe_insert("location", frame=frame)
+    sampled = scratch.sample(rig, [rig.animation_data.action], [4, 13])[0]
+    assert np.allclose(evaluated(rig, [4, 13]), sampled, rtol=0, atol=1e-6)
+    names = [bone.name for bone in rig.pose.bones]
+    assert np.abs(np.diff(sampled[:, names.index("DEF-forearm.L")], axis=0)).max() > 0.05
+    ghosts = [names[index] for index in traces.ghost_bones(rig)]
+    assert ghosts and all(name.startswith("DEF-") for name in ghosts)
+
+
+def test_sticks_go_from_the_bones_heads_to_their_tails(rig):
+    sticks = traces.sticks(rig, rig.animation_data.action, [12])
+    bpy.context.scene.frame_set(12)
+    for bone, (head, tail) in zip(rig.pose.bones, sticks[0], strict=True):
+        assert np.allclose(rig.matrix_world @ bone.head, head, atol=1e-5)
+        assert np.allclose(rig.matrix_world @ bone.tail, tail, atol=1e-5)
+
+
+def test_frames_are_those_of_the_takes_gaps_else_those_that_play(rig):
+    scene = bpy.context.scene
+    assert traces.frames_of(rig, scene) == list(range(1, 251))
+    scene.frame_end = 1000
+    thinned = traces.frames_of(rig, scene)
+    assert len(thinned) <= traces.MOST and thinned[:2] == [1, 5]
+    inbetween_object(rig)
+    assert traces.frames_of(rig, scene) == list(range(10, 21))
+    scene.frame_set(7)
+    inbetween_object(rig, another=True)
+    assert traces.frames_of(rig, scene) == list(range(5, 21))
+
+
+def test_trails_follow_the_selected_bones_else_the_ends_and_what_is_planted(rig):
+    assert traces.trail_bones(rig) == ["a", "c"]
+    planted.plant(rig, ["b"], 3, 5)
+    assert traces.trail_bones(rig) == ["a", "c", "b"]
+    bpy.ops.object.mode_set(mode="POSE")
+    posing.select(rig, ["c"])
+    assert traces.trail_bones(rig) == ["c", "b"]
+
+
+def test_dots_stand_on_the_user_s_keys_and_on_planted_frames(rig):
+    take = inbetween_object(rig).take
+    planted.plant(rig, ["c"], 12, 14)
+    keys, held = traces.marks(rig, take, ["a", "c"])
+    assert keys == [set(posing.FRAMES), set(posing.FRAMES)]
+    assert held == [set(), {12, 13, 14}]
