@@ -21,8 +21,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import _mocap
+import _protocol
 import numpy as np
 from _mocap import PAST, Array, Take, Windows
+from _protocol import AFTER, BASELINE, GAPS, Filled
 
 from vivant.backends.common import rotations as quaternions
 from vivant.backends.motion import metrics, solve, spline
@@ -30,58 +32,28 @@ from vivant.backends.motion.clip import Clip
 from vivant.backends.motion.spline import Damping
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-GAPS = (5, 15, 30, 45)
-AFTER = 10  # frames known after the gap, target included, where any are
 Filler = Callable[[Array, Array], Array]
 Libraries = Mapping[str, Sequence[Take]]  # performer -> takes that may be searched
 
-BASELINE = "SLERP"
-RETRIEVAL = {"retrieval": 1, "retrieval, frames after": AFTER}
-MODEL = {"model": 1, "model, frames after": AFTER}
-Rows = dict[tuple[str, int], tuple[Array, Array]]  # method and gap -> global positions and rotations of what was missing
-METHODS: dict[str, tuple[Filler, Filler, int]] = {  # vectors, rotations, frames known after the gap
-    "zero velocity": (spline.lerp_fill, spline.slerp_fill, 0),
-    BASELINE: (spline.lerp_fill, spline.slerp_fill, 1),
-    "spline": (spline.fill_vectors, spline.fill_rotations, 1),
-    "spline, frames after": (spline.fill_vectors, spline.fill_rotations, AFTER),
+SLERP = "SLERP"
+METHODS = {  # solver, frames known after the gap
+    "zero velocity": (BASELINE, 0),
+    SLERP: (BASELINE, 1),
+    "spline": ("spline", 1),
+    "spline, frames after": ("spline", AFTER),
 }
+RETRIEVAL = {"retrieval": ("retrieval", 1), "retrieval, frames after": ("retrieval", AFTER)}
+MODEL = {"model": 1, "model, frames after": AFTER}
+Rows = dict[str, dict[int, Filled]]  # method -> gap -> what was missing
 
 
-def fill(windows: Windows, gap: int, after: int, vectors: Filler, rotations: Filler) -> tuple[Array, Array]:
-    """Global positions and rotations of the missing frames of all windows, each a column of its own to the solver."""
-    frames = PAST + gap + max(after, 1)
-    missing = slice(PAST, PAST + gap)
-    known = np.ones(frames, bool)
-    known[missing] = False
-    if not after:
-        known[PAST:] = False
-    count, _, joints, _ = windows.rotations.shape
-    truth = np.swapaxes(windows.rotations[:, :frames], 0, 1).reshape(frames, -1, 4)
-    path = np.swapaxes(windows.root[:, :frames], 0, 1).reshape(frames, -1)
-    turned, moved = rotations(truth, known), vectors(path, known)
-    assert np.array_equal(turned[known], truth[known]) and np.array_equal(moved[known], path[known])  # keys are exact
-    turned = np.swapaxes(turned.reshape(frames, count, joints, 4), 0, 1)[:, missing]
-    moved = np.swapaxes(moved.reshape(frames, count, 3), 0, 1)[:, missing]
-    return windows.forward(turned, moved)
-
-
-def retrieve(windows: Windows, libraries: Libraries) -> Rows:
-    """The same by the retrieval solver, for all its rows and gaps: window by window, for a library is indexed once."""
-    filled: dict[tuple[str, int], list[Clip]] = {row: [] for row in itertools.product(RETRIEVAL, GAPS)}
-    for rotations, root, performer in zip(windows.rotations, windows.root, windows.performers, strict=True):
-        for (method, gap), clips in filled.items():
-            frames = PAST + gap + RETRIEVAL[method]
-            known = np.ones(frames, bool)
-            known[PAST : PAST + gap] = False
-            clip = windows.skeleton.replace(rotations=rotations[:frames], root=root[:frames])
-            clips.append(solve.inbetween(clip, known, "retrieval", libraries[performer])[0])
-    return {
-        (method, gap): windows.forward(
-            np.stack([clip.rotations[PAST : PAST + gap] for clip in clips]),
-            np.stack([clip.root[PAST : PAST + gap] for clip in clips]),
-        )
-        for (method, gap), clips in filled.items()
-    }
+def fill(windows: Windows, methods: Mapping[str, tuple[str, int]], libraries: Libraries) -> Rows:
+    """The missing frames by the solvers of some methods, retrieval from the library of each window's performer."""
+    cases: dict[str, list[tuple[int, int]]] = {}  # all of a solver's at once, for a library is indexed once
+    for solver, after in methods.values():
+        cases.setdefault(solver, []).extend(_protocol.cases(after))
+    filled = {solver: _protocol.fill(windows, some, solver, libraries) for solver, some in cases.items()}
+    return {method: {gap: filled[solver][gap, after] for gap in GAPS} for method, (solver, after) in methods.items()}
 
 
 def predict(windows: Windows, weights: pathlib.Path) -> Rows:
@@ -92,7 +64,7 @@ def predict(windows: Windows, weights: pathlib.Path) -> Rows:
 
     torch.set_num_threads(1)
     net = network.load(weights)
-    rows: Rows = {}
+    rows: Rows = {method: {} for method in MODEL}
     for (method, after), gap in itertools.product(MODEL.items(), GAPS):
         length = next(length for longest, length in network.LENGTHS if gap <= longest)
         known = np.zeros(length, bool)
@@ -106,29 +78,8 @@ def predict(windows: Windows, weights: pathlib.Path) -> Rows:
             mask = np.broadcast_to(known[:, None], q.shape[:3])
             parts.append(solver.correct(net, q, p, mask, np.full(len(q), gap)))
         q, p = (np.concatenate(part)[:, PAST : PAST + gap] for part in zip(*parts, strict=True))
-        rows[method, gap] = windows.forward(q, p)
+        rows[method][gap] = Filled(q, p, {})
     return rows
-
-
-def measure(windows: Windows, sigma: Array, rows: Rows) -> dict[str, dict[int, dict[str, float]]]:
-    """L2P, L2Q and NPSS of every method at every gap; `rows` are the rows of methods that go by windows."""
-    positions, rotations = windows.forward()
-    table: dict[str, dict[int, dict[str, float]]] = {method: {} for method in (*METHODS, *dict.fromkeys(m for m, _ in rows))}
-    for method, gap in itertools.product(table, GAPS):
-        missing = slice(PAST, PAST + gap)
-        if (method, gap) in rows:
-            p, q = rows[method, gap]
-        else:
-            vectors, turns, after = METHODS[method]
-            p, q = fill(windows, gap, after, vectors, turns)
-        run = np.concatenate([rotations[:, PAST - 1 : PAST], q], axis=1)  # signs continue from the last past frame
-        q = np.swapaxes(quaternions.continuous(np.swapaxes(run, 0, 1)), 0, 1)[:, 1:]
-        table[method][gap] = {
-            "L2P": metrics.l2p(p, positions[:, missing], sigma),
-            "L2Q": metrics.l2q(q, rotations[:, missing]),
-            "NPSS": metrics.npss(q, rotations[:, missing]),
-        }
-    return table
 
 
 def timing(joints: int, gap: int) -> float:
@@ -175,14 +126,23 @@ def retrieval_timing(joints: int, gap: int, minutes: float) -> float:
 
 def tune(windows: Windows, sigma: Array) -> None:
     """Sum over gaps of L2P relative to SLERP, one target frame and frames after, for a grid of dampings."""
-    positions = windows.forward()[0]
+    positions = windows.truth[0]
     gaps = (5, 10, 15, 20, 30, 45, 60, 80)
 
+    def l2p(gap: int, after: int, vectors: Filler, turns: Filler) -> float:
+        """Of all windows at once, each a column of its own to the spline."""
+        missing = slice(PAST, PAST + gap)
+        known = np.ones(PAST + gap + after, bool)
+        known[missing] = False
+        truth = windows.rotations[:, : len(known)], windows.root[:, : len(known)]
+        count, _, joints, _ = truth[0].shape
+        q = turns(np.swapaxes(truth[0], 0, 1).reshape(len(known), -1, 4), known).reshape(len(known), count, joints, 4)
+        p = vectors(np.swapaxes(truth[1], 0, 1).reshape(len(known), -1), known).reshape(len(known), count, 3)
+        q, p = (np.swapaxes(values, 0, 1)[:, missing] for values in (q, p))
+        return metrics.l2p(windows.forward(q, p, {})[0], positions[:, missing], sigma)
+
     def cost(vectors: Filler, turns: Filler) -> Array:
-        return np.array([
-            [metrics.l2p(fill(windows, gap, after, vectors, turns)[0], positions[:, PAST : PAST + gap], sigma) for gap in gaps]
-            for after in (1, AFTER)
-        ])  # fmt: skip
+        return np.array([[l2p(gap, after, vectors, turns) for gap in gaps] for after in (1, AFTER)])
 
     base = cost(spline.lerp_fill, spline.slerp_fill)
     print("free  turns  travel   mean L2P, SLERP = 1 (one target, frames after)")
@@ -226,10 +186,13 @@ def main() -> None:
         if not takes:
             raise SystemExit(f"No performer of {options.split} has training takes; use --library all.")
     windows = _mocap.windows(takes, 65, 40, options.cap)
-    rows = retrieve(windows, libraries) if libraries else {}
+    rows = fill(windows, METHODS | (RETRIEVAL if libraries else {}), libraries)
     if options.weights:
         rows |= predict(windows, options.weights)
-    table = measure(windows, sigma, rows)
+    table = {
+        method: {gap: _protocol.measure(windows, sigma, gap, filled) for gap, filled in some.items()}
+        for method, some in rows.items()
+    }
     times = {f"{joints} joints x {gap} frames": timing(joints, gap) for joints, gap in ((60, 45), (700, 100))}
     if libraries:
         times["retrieval, 61 joints x 45 frames, 30 minutes"] = retrieval_timing(61, 45, 30)
@@ -239,10 +202,10 @@ def main() -> None:
         f"; library: {options.library}"
     )
     for measure_name in ("L2P", "L2Q", "NPSS"):
-        print(f"\n{measure_name:24}" + "".join(f"{f'gap {gap}':>9}" for gap in GAPS) + f"    less than {BASELINE}, %")
+        print(f"\n{measure_name:24}" + "".join(f"{f'gap {gap}':>9}" for gap in GAPS) + f"    less than {SLERP}, %")
         for method, row in table.items():
             values = [row[gap][measure_name] for gap in GAPS]
-            less = [100 * (1 - value / table[BASELINE][gap][measure_name]) for value, gap in zip(values, GAPS, strict=True)]
+            less = [100 * (1 - value / table[SLERP][gap][measure_name]) for value, gap in zip(values, GAPS, strict=True)]
             print(f"{method:24}" + "".join(f"{v:9.4f}" for v in values) + "   " + "".join(f"{x:7.1f}" for x in less))
     print()
     for what, milliseconds in times.items():
