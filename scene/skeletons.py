@@ -195,9 +195,8 @@ def _y_up(matrices: Array) -> tuple[Array, Array]:
     z = np.cross(x, y)
     z /= np.linalg.norm(z, axis=-1, keepdims=True)
     turned = np.stack([np.cross(y, z), y, z], axis=-1)
-    flat = [Matrix(m).to_quaternion() for m in turned.reshape(-1, 3, 3)]
-    rotations = np.array(flat).reshape(*turned.shape[:-2], 4)
-    return quaternions.rotate(TO_Y_UP, matrices[..., :3, 3]), quaternions.multiply(TO_Y_UP, rotations)
+    rotations = quaternions.multiply(TO_Y_UP, quaternions.from_matrix(turned))
+    return quaternions.rotate(TO_Y_UP, matrices[..., :3, 3]), rotations
 
 
 def _check_writable(armature: bpy.types.Object) -> None:

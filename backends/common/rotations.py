@@ -81,6 +81,21 @@ def matrix(q: Array) -> Array:
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
+def from_matrix(m: Array) -> Array:
+    """Unit quaternions (…, 4) of rotation matrices (…, 3, 3); inverse of `matrix` but for the sign."""
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (np.moveaxis(row, -1, 0) for row in np.moveaxis(m, -2, 0))
+    # Each row is the quaternion times four times one of its components: the largest divides best.
+    rows = [
+        [1 + xx + yy + zz, zy - yz, xz - zx, yx - xy],
+        [zy - yz, 1 + xx - yy - zz, xy + yx, xz + zx],
+        [xz - zx, xy + yx, 1 - xx + yy - zz, yz + zy],
+        [yx - xy, xz + zx, yz + zy, 1 - xx - yy + zz],
+    ]
+    table = np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+    largest = np.argmax(np.diagonal(table, axis1=-2, axis2=-1), axis=-1)[..., None, None]
+    return normalise(np.take_along_axis(table, largest, axis=-2)[..., 0, :])
+
+
 def difference(a: Array, b: Array) -> Array:
     """Rotation vectors (…, 3) that lead from a to b by the short way, in the frame of a (and of b: the axis is common)."""
     return log(multiply(conjugate(a), b))

@@ -31,6 +31,13 @@ def test_product_rotation_and_matrix_agree():
     np.testing.assert_allclose(quaternions.matrix(both), quaternions.matrix(a) @ quaternions.matrix(b), atol=1e-14)
 
 
+def test_a_matrix_gives_its_rotation_back_also_for_half_turns():
+    halves = quaternions.exp(np.pi * np.concatenate([np.eye(3), -np.eye(3), [[0.6, 0, 0.8], [0, -0.8, 0.6]]]))
+    for q in (random_rotations(6, 40, 5), halves, quaternions.IDENTITY):
+        back = quaternions.from_matrix(quaternions.matrix(q))
+        np.testing.assert_allclose(np.abs(np.sum(back * q, axis=-1)), 1, atol=1e-14)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_exp_and_log_are_inverse_up_to_half_a_turn(dtype):
     rng = np.random.default_rng(4)
