@@ -15,12 +15,12 @@ class SettlesTake:
     """Mixin of the operators that end a take."""
 
     bl_options = {"REGISTER", "UNDO"}
-    settle: Callable[[bpy.types.Object], bpy.types.Action]
+    settle: Callable[..., bpy.types.Action]
     said: str
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
-            action = type(self).settle(context.active_object)
+            action = self.settle(context.active_object)
         except VivantError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -29,12 +29,25 @@ class SettlesTake:
 
 
 class VIVANT_OT_take_accept(SettlesTake, bpy.types.Operator):
-    """Merge the generated keys into your action and remove the other takes"""
+    """Keep what the take generated and remove the other takes; your own keys stay as they are"""
 
     bl_idname = "vivant.take_accept"
     bl_label = "Accept Take"
-    settle = staticmethod(takes.accept)
     said = "The take is now part of '{}'"
+
+    into: bpy.props.EnumProperty(
+        name="Into",
+        items=[
+            ("ACTION", "Your Action", "Merge the generated keys into your action"),
+            ("SLOT", "New Slot", "A new slot of your action; the slot before keeps its keys as they were"),
+            ("NEW", "New Action", "An action of its own; yours is kept as it was"),
+            ("NLA", "NLA Strip", "A strip over the filled frames, above a strip of your action, which stays as it was"),
+        ],
+        options={"SKIP_SAVE"},
+    )
+
+    def settle(self, armature: bpy.types.Object) -> bpy.types.Action:
+        return takes.ACCEPT[self.into](armature)
 
 
 class VIVANT_OT_take_reject(SettlesTake, bpy.types.Operator):

@@ -20,7 +20,7 @@ def _inbetween(self: bpy.types.Menu, context: bpy.types.Context) -> None:
     layout.operator("vivant.motion_inbetween", text="Fill Gap (Vivant)").scope = "GAP"
     layout.operator("vivant.motion_inbetween", text="Fill Every Gap (Vivant)").scope = "RANGE"
     if takes.original_of(armature):
-        layout.operator("vivant.take_accept")
+        layout.operator_menu_enum("vivant.take_accept", "into")
         layout.operator("vivant.take_reject")
 
 

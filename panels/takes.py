@@ -72,7 +72,7 @@ class VIVANT_PT_takes(Below, bpy.types.Panel):
             column.operator("vivant.take_remove", text="", icon="REMOVE")
         row = layout.row(align=True)
         row.operator("vivant.take_step", text="", icon="TRIA_LEFT").by = -1
-        row.prop(armature.vivant_takes, "number", text=f"of {len(every)}")
+        row.prop(armature.vivant_takes, "number", text=f"Take of {len(every)}")
         row.operator("vivant.take_step", text="", icon="TRIA_RIGHT").by = 1
         if original is None:
             return
@@ -81,7 +81,8 @@ class VIVANT_PT_takes(Below, bpy.types.Panel):
             paragraph(layout, context, described(made))
         row = layout.row(align=True)
         row.scale_y = 1.2
-        row.operator("vivant.take_accept", text="Accept", icon="CHECKMARK")
+        row.operator("vivant.take_accept", text="Accept", icon="CHECKMARK").into = "ACTION"
+        row.operator_menu_enum("vivant.take_accept", "into", text="", icon="DOWNARROW_HLT")
         row.operator("vivant.take_reject", text="Reject All" if len(every) > 1 else "Reject", icon="X")
 
 

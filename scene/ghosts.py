@@ -25,7 +25,7 @@ from .traces import Array
 
 Colour = tuple[float, float, float, float]
 
-PATIENCE = 0.2  # seconds without a change before poses are sampled
+PATIENCE = 0.2  # seconds without a change of the motion before poses are sampled
 DRAGGING = ("TRANSFORM_OT_", "POSE_OT_", "GRAPH_OT_", "ACTION_OT_", "ANIM_OT_")
 BEFORE: Colour = (0.25, 0.60, 1.0, 0.7)
 AFTER: Colour = (1.0, 0.50, 0.20, 0.7)
@@ -68,11 +68,9 @@ class Picture:
 
 
 def refresh() -> None:
-    """Bring the ghosts up to date soon; asked again within `PATIENCE`, that much later."""
-    global _not_before
-    _not_before = time.monotonic() + PATIENCE
+    """Bring the ghosts up to date, between two events."""
     if _handle is not None and not bpy.app.timers.is_registered(_update_or_stop):
-        bpy.app.timers.register(_update_or_stop, first_interval=PATIENCE)
+        bpy.app.timers.register(_update_or_stop)
 
 
 def _looks(armature: bpy.types.Object, settings: Any) -> tuple[object, ...]:
@@ -156,7 +154,8 @@ def _seen(
     poses = _sticks[armature.session_uid, action.session_uid][1]
     at = frames[:: settings.ghost_step] if settings.show_ghosts and (shown or settings.ghosts_of_all) else []
     places = [frames.index(frame) for frame in at]
-    ghosts = poses[places][:, traces.ghost_bones(armature)].reshape(len(at), -1, 3)
+    bones_of_ghosts = traces.ghost_bones(armature)
+    ghosts = poses[places][:, bones_of_ghosts].reshape(len(at), 2 * len(bones_of_ghosts), 3)
     index = [armature.pose.bones.find(bone) for bone in bones] if settings.show_trails else []
     trails = poses[:, index, 0].swapaxes(0, 1)
     dots = [
@@ -270,15 +269,21 @@ def _update_or_stop() -> float | None:
 @persistent
 def _note_changes(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> None:
     """After an evaluation that was no change of the frame: what changed is sampled again."""
+    global _not_before
     if _sampling or depsgraph.mode != "VIEWPORT":
         return
-    for update in depsgraph.updates:
-        found = update.id.original
-        moved = isinstance(found, bpy.types.Object | bpy.types.Armature) and (
-            update.is_updated_transform or update.is_updated_geometry
-        )
-        if isinstance(found, bpy.types.Action) or moved:
-            _changes[found.session_uid] = _changes.get(found.session_uid, 0) + 1
+    updates = list(depsgraph.updates)
+    changed = [update.id for update in updates if isinstance(update.id, bpy.types.Action)]
+    changed = changed or [  # posed by hand: a changed action moves its armature too
+        update.id
+        for update in updates
+        if isinstance(update.id, bpy.types.Object | bpy.types.Armature)
+        and (update.is_updated_transform or update.is_updated_geometry)
+    ]
+    for found in changed:
+        uid = found.original.session_uid
+        _changes[uid] = _changes.get(uid, 0) + 1
+        _not_before = time.monotonic() + PATIENCE
     refresh()
 
 

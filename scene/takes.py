@@ -11,6 +11,7 @@ in actions that accepted one: `fills`, the generated gaps of each curve.  Takes 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,21 +109,117 @@ def accept(armature: bpy.types.Object) -> bpy.types.Action:
     keyed while the take was shown.  Returns the user's action.  Raises VivantError when no take is shown.
     """
     take, original, slot = _shown(armature)
-    target_slot = next((s for s in original.slots if s.handle == slot.handle), None)
-    if not original.is_editable or target_slot is None:
-        raise VivantError(f"The action '{original.name}' can no longer take up the take.", "Reject the take and run again.")
-    targets = actions.curves_of(original, target_slot)
+    _merge(take, slot, original, _own_slot(original, slot))
+    _close(armature, take, original, slot)
+    return original
+
+
+def accept_as_slot(armature: bpy.types.Object) -> bpy.types.Action:
+    """Put the shown take into a new slot of the user's action, animate the object by that, and remove all its takes.
+
+    The slot before keeps its keys as they were.  Returns the user's action.  Raises VivantError when no take is shown.
+    """
+    take, original, slot = _shown(armature)
+    own = _own_slot(original, slot)
+    copy = own.duplicate()
+    copy.name_display = f"{own.name_display} take"
+    _merge(take, slot, original, copy)
+    planted = json.loads(known_of(original, "planted") or "{}")
+    if str(own.handle) in planted:
+        note(original, planted=json.dumps({**planted, str(copy.handle): planted[str(own.handle)]}))
+    handle = copy.handle
+    _close(armature, take, original, slot)
+    actions.assign(armature, original, handle)
+    return original
+
+
+def accept_as_action(armature: bpy.types.Object) -> bpy.types.Action:
+    """Make an action of its own of the shown take, which the object then shows, and remove its other takes.
+
+    The user's action keeps its keys as they were, and a fake user.  Returns the new action.  Raises VivantError when no
+    take is shown.
+    """
+    take, original, slot = _shown(armature)
+    made = _detach(take, original)
+    _close(armature, take, original, slot)
+    original.use_fake_user = True
+    actions.assign(armature, made, slot.handle)
+    return made
+
+
+def accept_as_strip(armature: bpy.types.Object) -> bpy.types.Action:
+    """Put the shown take into the NLA as a strip over what it fills, above a strip of the user's action; remove all takes.
+
+    Both strips use whole actions as they are, the user's from the first to the last frame that the scene or a key has.
+    Returns the new action.  Raises VivantError when no take is shown, or the action is blended with the NLA below it.
+    """
+    take, original, slot = _shown(armature)
+    data, handle, scene = armature.animation_data, slot.handle, bpy.context.scene
+    gaps = [gap for fill in fills_of(take, slot).values() for gap in fill.gaps]
+    if not gaps:
+        raise VivantError(f"The take '{take.name}' fills nothing.", "Run In-Between again.")
+    if data.action_blend_type != "REPLACE" or data.action_influence < 1:
+        raise VivantError(
+            f"The action of '{armature.name}' is blended with the NLA strips below it.", "Accept the take into the action."
+        )
+    start, end = min(start for start, _ in gaps), max(end for _, end in gaps)
+    first, last = original.frame_range
+    made = _detach(take, original)
+    extrapolation = data.action_extrapolation
+    _close(armature, take, original, slot)
+    data.action = None
+    _add_strip(data, original, handle, min(first, scene.frame_start), max(last, scene.frame_end), extrapolation)
+    _add_strip(data, made, handle, start, end, "NOTHING")
+    return made
+
+
+ACCEPT = {"ACTION": accept, "SLOT": accept_as_slot, "NEW": accept_as_action, "NLA": accept_as_strip}
+
+
+def _merge(take: bpy.types.Action, slot: bpy.types.ActionSlot, original: bpy.types.Action, into: bpy.types.ActionSlot) -> None:
+    """Carry all keys of a take that differ into a slot of the user's action, and what was generated."""
+    targets = actions.curves_of(original, into)
     for channel, curve in actions.curves_of(take, slot).items():
         keys = actions.read_keys(curve)
         target = targets.get(channel)
         if target is None:
-            target = actions.add_curve_like(original, target_slot, curve)
+            target = actions.add_curve_like(original, into, curve)
         elif keys.tobytes() == actions.read_keys(target).tobytes():
             continue
         actions.restore_keys(target, keys)
-    set_fills(original, slot, fills_of(take, slot))
-    _close(armature, take, original, slot)
-    return original
+    set_fills(original, into, fills_of(take, slot))
+
+
+def _own_slot(original: bpy.types.Action, slot: bpy.types.ActionSlot) -> bpy.types.ActionSlot:
+    """The slot of the user's action that a take's slot is a copy of."""
+    own = next((own for own in original.slots if own.handle == slot.handle), None)
+    if not original.is_editable or own is None:
+        raise VivantError(f"The action '{original.name}' can no longer take up the take.", "Reject the take and run again.")
+    return own
+
+
+def _detach(take: bpy.types.Action, original: bpy.types.Action) -> bpy.types.Action:
+    """A copy of a take that is an action like any other; what was generated and planted is still known."""
+    made = take.copy()
+    made.name = f"{original.name} in-between"
+    facts = {"fills": known_of(take, "fills"), "planted": known_of(original, "planted")}
+    made[KEY] = {name: fact for name, fact in facts.items() if fact}
+    made.use_fake_user = False
+    return made
+
+
+def _add_strip(
+    data: bpy.types.AnimData, action: bpy.types.Action, handle: int, first: float, last: float, extrapolation: str
+) -> None:
+    """A strip of an action over a range of frames, on a track above all others."""
+    track = data.nla_tracks.new(prev=data.nla_tracks[-1] if data.nla_tracks else None)
+    track.name = action.name
+    strip = track.strips.new(action.name, math.floor(first), action)
+    strip.action_slot = next(slot for slot in action.slots if slot.handle == handle)
+    strip.use_sync_length = False
+    strip.action_frame_start, strip.action_frame_end = first, last
+    strip.frame_start, strip.frame_end = first, last
+    strip.extrapolation, strip.blend_type = extrapolation, "REPLACE"
 
 
 def reject(armature: bpy.types.Object) -> bpy.types.Action:
