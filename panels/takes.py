@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from ..scene import generated, ghosts, takes
+from ..scene import generated, ghosts, planted, takes
 from .sidebar import Tab, paragraph
 
 
@@ -115,4 +115,21 @@ class VIVANT_PT_ghosts(Below, bpy.types.Panel):
             paragraph(layout, context, f"The viewport stopped drawing ghosts. {ghosts.trouble}", icon="ERROR")
 
 
-CLASSES = (VIVANT_UL_takes, VIVANT_PT_takes, VIVANT_PT_ghosts)
+class VIVANT_PT_contacts(Below, bpy.types.Panel):
+    bl_label = "Contacts"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, armature = self.layout, context.active_object
+        row = layout.row(align=True)
+        row.operator("vivant.contact_plant", icon="PINNED")
+        row.operator("vivant.contact_release", icon="UNPINNED")
+        layout.operator("vivant.contact_detect", icon="VIEWZOOM")
+        painted = planted.contacts_of(armature.animation_data.action, armature.animation_data.action_slot)
+        for bone, ranges in painted.items():
+            paragraph(layout, context, f"{bone}: {', '.join(f'{first}–{last}' for first, last in ranges)}")
+        if not painted:
+            paragraph(layout, context, "No bone is planted. Plant the selected ones over selected keys or the preview range.")
+
+
+CLASSES = (VIVANT_UL_takes, VIVANT_PT_takes, VIVANT_PT_ghosts, VIVANT_PT_contacts)

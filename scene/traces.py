@@ -75,14 +75,20 @@ def key_frames(armature: bpy.types.Object, action: bpy.types.Action) -> dict[str
     found: dict[str, set[int]] = {}
     fills = takes.fills_of(action, slot)
     for curve in actions.curves_of(action, next(own for own in action.slots if own.handle == slot.handle)).values():
-        if (of := BONE.match(curve.data_path)) is None:
+        if (bone := bone_of(curve)) is None:
             continue
         keys = actions.read_keys(curve, ["co", "type"])
         times = keys["co"][:, 0]
         gaps = fills.get(takes.curve_name(curve), takes.Fill()).gaps
         own = times[~((keys["type"] == actions.GENERATED) & actions.inside(times, gaps))]
-        found.setdefault(bpy.utils.unescape_identifier(of[1]), set()).update(np.round(own).astype(int).tolist())
+        found.setdefault(bone, set()).update(np.round(own).astype(int).tolist())
     return found
+
+
+def bone_of(curve: bpy.types.FCurve) -> str | None:
+    """The bone that a curve moves, if it does."""
+    found = BONE.match(curve.data_path)
+    return bpy.utils.unescape_identifier(found[1]) if found else None
 
 
 def marks(armature: bpy.types.Object, action: bpy.types.Action, bones: list[str]) -> tuple[list[set[int]], list[set[int]]]:
