@@ -114,7 +114,8 @@ def skate(windows: Windows, positions: Array, gap: int) -> float:
     true = windows.truth[0][:, :, feet]
     around = positions[:, PAST - 1 : PAST + gap + 1, feet]
     with np.errstate(over="ignore"):  # feet of giants, far above the floor
-        return float(np.mean([metrics.skating(some, metrics.floor_height(all_)) for some, all_ in zip(around, true, strict=True)]))
+        slides = [metrics.skating(some, metrics.floor_height(all_)) for some, all_ in zip(around, true, strict=True)]
+    return float(np.mean(slides))
 
 
 def _jumps(positions: Array, gap: int) -> Array:
