@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 
 from ..backends.common.errors import VivantError
-from ..scene import rigs
+from ..scene import judged, rigs
 from ..scene.inbetween import inbetween_object
 
 
@@ -71,6 +71,7 @@ class VIVANT_OT_motion_inbetween(bpy.types.Operator):
             return {"CANCELLED"}
         for warning in report.warnings:
             self.report({"WARNING"}, warning)
+        judged.judge(armature)
         first, last = report.frames
         bones = f"{len(report.bones)} bones" if len(report.bones) > 1 else f"'{report.bones[0]}'"
         self.report({"INFO"}, f"Filled frames {first} to {last} of {bones}; accept or reject the take")

@@ -14,7 +14,7 @@ import bpy
 import numpy as np
 
 from ..backends.common.errors import VivantError
-from ..backends.motion import contacts
+from ..backends.motion import contacts, humanoid
 from . import actions, rigs, scratch, skeletons, takes
 
 Range = tuple[int, int]
@@ -92,6 +92,7 @@ def feet_of(armature: bpy.types.Object) -> dict[str, float]:
     names = list(skeleton.names)
     try:
         human = skeletons.posed_human_of(armature)
+        humanoid.check(human, names)
         legs = [
             (names.index(human[f"thigh.{side}"]), names.index(human[f"foot.{side}"]), human.get(f"toe.{side}"))
             for side in "LR"

@@ -19,6 +19,7 @@ from typing import Any
 import bpy
 
 from ..backends.common.errors import VivantError
+from ..backends.motion.report import Quality
 from . import actions
 
 KEY = "vivant"
@@ -50,8 +51,8 @@ def _record(key: Sequence[float]) -> tuple:
 
 @dataclass(frozen=True)
 class Made:
-    """How a take was made, last: solver, seed, scope, first and last frame, bones, BAKED or SPARSE, generated keys, and the
-    largest change of a key of the user's."""
+    """How a take was made, last: solver, seed, scope, first and last frame, bones, BAKED or SPARSE, generated keys, the
+    largest change of a key of the user's, why it was not the solver asked for, and what it looks like (see `judged`)."""
 
     solver: str
     seed: int
@@ -61,6 +62,8 @@ class Made:
     output: str
     keys: int
     key_error: float
+    fallback: str = ""
+    quality: Quality | None = None
 
 
 def original_of(armature: bpy.types.Object | None) -> bpy.types.Action | None:
@@ -278,8 +281,17 @@ def set_fills(action: bpy.types.Action, slot: bpy.types.ActionSlot, fills: Mappi
 
 def made_of(take: bpy.types.Action) -> Made | None:
     """How a take was made; None for other actions."""
-    known = known_of(take, "made")
-    return Made(**json.loads(known)) if known else None
+    facts = json.loads(known_of(take, "made") or "{}")
+    quality = facts.pop("quality", None)
+    return Made(**facts, quality=Quality(**quality) if quality else None) if facts else None
+
+
+def gap_of(take: bpy.types.Action, slot: bpy.types.ActionSlot) -> actions.Gap | None:
+    """Times of the outermost keys around the frames in which a take was filled last; None for what is no take."""
+    made = made_of(take)
+    every = [gap for fill in fills_of(take, slot).values() for gap in fill.gaps] if made else []
+    gaps = [gap for gap in every if gap[0] < made.frames[1] and gap[1] > made.frames[0]]
+    return (min(start for start, _ in gaps), max(end for _, end in gaps)) if gaps else None
 
 
 def note(take: bpy.types.Action, **facts: object) -> None:
