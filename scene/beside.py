@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import bpy
 import numpy as np
@@ -20,6 +21,7 @@ from ..backends.motion.clip import Clip
 from . import actions, skeletons
 
 Array = NDArray[np.floating]
+Result = TypeVar("Result")
 
 SLICE = 0.1  # seconds
 
@@ -31,9 +33,14 @@ class Poses:
     worlds: Array
     matrices: Array
 
+    @property
+    def in_world(self) -> Array:
+        """World matrices (F, B, 4, 4) of the bones."""
+        return self.worlds[:, None] @ self.matrices
+
     def clip(self, skeleton: Clip) -> Clip:
         """The poses in the world, where the bones are the skeleton's joints."""
-        return skeletons.as_clip(skeleton, self.worlds[:, None] @ self.matrices, skeleton.fps)
+        return skeletons.as_clip(skeleton, self.in_world, skeleton.fps)
 
 
 def poses(
@@ -62,6 +69,16 @@ def poses(
                 done += 1
         yield f"'{action.name}', frame {done} of {len(frames)}"
     return Poses(worlds, matrices)
+
+
+def at_once(steps: Generator[str, None, Result]) -> Result:
+    """What a generator returns, without a pause."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import bpy
 import numpy as np
 
 from ..backends.motion.report import Quality, assess
-from . import actions, planted, scratch, takes, traces
+from . import actions, beside, planted, takes, traces
 
 CONTEXT = 20  # frames on either side
 
@@ -37,7 +37,9 @@ def judge(armature: bpy.types.Object) -> Quality | None:
     names = [armature.pose.bones[index].name for index in traces.ghost_bones(armature)]
     bones = [*feet, *(name for name in names if name not in feet)]
     unit = bpy.context.scene.unit_settings.scale_length
-    places = scratch.sample(armature, [take], frames.tolist(), bones)[0, ..., :3, 3][..., [0, 2, 1]] * (unit, unit, -unit)
+    handle = armature.animation_data.action_slot_handle
+    poses = beside.at_once(beside.poses(armature, bones, take, handle, frames.tolist()))
+    places = poses.in_world[..., :3, 3][..., [0, 2, 1]] * (unit, unit, -unit)
     render = bpy.context.scene.render
     quality = assess(places, filled, ~filled & ~generated, render.fps / render.fps_base, range(len(feet)))
     takes.note(take, made=json.dumps(dataclasses.asdict(dataclasses.replace(made, quality=quality))))

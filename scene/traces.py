@@ -6,13 +6,14 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections.abc import Generator
 
 import bpy
 import numpy as np
 from numpy.typing import NDArray
 
 from ..backends.common.errors import VivantError
-from . import actions, planted, rigs, scratch, skeletons, takes
+from . import actions, beside, planted, rigs, skeletons, takes
 
 Array = NDArray[np.float32]
 
@@ -36,10 +37,16 @@ def _gaps(armature: bpy.types.Object, take: bpy.types.Action) -> list[actions.Ga
     return [gap for fill in takes.fills_of(take, armature.animation_data.action_slot).values() for gap in fill.gaps]
 
 
-def sticks(armature: bpy.types.Object, action: bpy.types.Action, frames: list[int]) -> Array:
-    """Heads and tails (F, B, 2, 3) of all bones in the world, as one of the armature's takes or its action has them."""
-    matrices = scratch.sample(armature, [action], frames)[0]
-    lengths = np.array([bone.bone.length for bone in armature.pose.bones])
+def sticks(armature: bpy.types.Object, action: bpy.types.Action, frames: list[int]) -> Generator[str, None, Array]:
+    """Heads and tails (F, B, 2, 3) of all bones in the world, as one of the armature's takes or its action has them.
+
+    Yields how far it is.
+    """
+    bones = armature.pose.bones
+    lengths = np.array([bone.bone.length for bone in bones])
+    handle = armature.animation_data.action_slot_handle
+    poses = yield from beside.poses(armature, [bone.name for bone in bones], action, handle, frames)
+    matrices = poses.in_world
     heads = matrices[..., :3, 3]
     return np.stack([heads, heads + lengths[:, None] * matrices[..., :3, 1]], axis=2).astype(np.float32)
 
