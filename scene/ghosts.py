@@ -20,7 +20,7 @@ import numpy as np
 from bpy.app.handlers import persistent
 from gpu_extras.batch import batch_for_shader
 
-from . import takes, traces
+from . import beside, takes, traces
 from .traces import Array
 
 Colour = tuple[float, float, float, float]
@@ -107,9 +107,11 @@ def _update() -> float | None:
         shown = armature.animation_data.action
         every = [*(take for take in takes.takes_of(armature) if take != shown), shown]
         frames = traces.frames_of(armature, window.scene)
+        until = time.monotonic() + beside.SLICE
         with bpy.context.temp_override(window=window):
-            if _sample(armature, every, frames):
-                return 0.0
+            while _sample(armature, every, frames):
+                if time.monotonic() > until:
+                    return 0.0
         bones = traces.trail_bones(armature)
         marks = traces.marks(armature, shown, bones)
         looks = _looks(armature, settings)
