@@ -90,6 +90,11 @@ class Report:
     key_error: float
     fallback: str = ""
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Report:
+        """The report whose fields went through JSON."""
+        return cls(**{**values, "warnings": tuple(values["warnings"])})
+
 
 def needs_engine(solver: str, clip: Clip, **options: Any) -> bool:
     """Whether `solver`, or what "auto" would take first, cannot run in this Python and would in one with PyTorch."""
