@@ -15,6 +15,7 @@ from ..common import rotations as quaternions
 from ..common.errors import Cancelled, VivantError
 from . import interpolate, retrieval, spline, trained
 from .clip import Clip
+from .phase import solver as phases
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -64,6 +65,13 @@ SOLVERS = {
             ("weights", "human"),
             lambda clip, library, **options: trained.runs_here() and trained.serves(clip, **options),
             engine=True,
+        ),
+        Solver(
+            "phase",
+            "Walks through the gap part by part, led by their phases; style and sliders for each part",
+            "a phase model of the skeleton; the one that comes along knows CMU's Daz conversion",
+            phases.fill,
+            ("phase_model", "style", "amplitude", "tempo", "shift"),
         ),
     )
 }

@@ -32,7 +32,7 @@ WEIGHTS = "phase.safetensors"
 PAST = 10  # frames before a gap that the sampler looks at
 LONGEST = 4.0  # seconds
 SLOWEST, FASTEST = 0.8, 1.25  # frame rates over that of the training
-EASE = 4  # frames beside a key in which the sampler's departure grows
+EASE, MANNER = 4, 10  # frames beside a key in which the sampler's departure grows, and that of another manner
 ALIKE = 0.1  # difference of a bone from the model's, in the longest bone
 
 
@@ -51,21 +51,12 @@ def _loaded(path: Path, changed: int) -> PhaseModel:
     return load(path)
 
 
-def serves(clip: Clip, weights: str = "") -> bool:
-    """Whether there is a model of the clip's skeleton."""
-    try:
-        _fit(clip, model_of(weights))
-    except VivantError:
-        return False
-    return True
-
-
 def fill(
     clip: Clip,
     keys: Mask,
     clips: Sequence[Clip],
     seed: int,
-    weights: str = "",
+    phase_model: str = "",
     style: Mapping[str, Clip | int] | None = None,
     amplitude: Mapping[str, float] | None = None,
     tempo: Mapping[str, float] | None = None,
@@ -73,12 +64,12 @@ def fill(
 ) -> tuple[Clip, list[str]]:
     """The clip with its gaps filled, and sentences for the user; see `solve.Solver`.
 
-    weights: a file of the user's own.  style: part -> the clip whose manner it takes, or the number of one in the library;
+    phase_model: a file of the user's own.  style: part -> the clip whose manner it takes, or the number of one in the library;
     amplitude, tempo: part -> factor; shift: part -> cycles by which it is ahead.  Parts are those of the model.
     Raises NeedsWeights, BrokenFile, VivantError for other skeletons, for parts that the model does not have, and where there
     is no gap to fill.
     """
-    model = model_of(weights)
+    model = model_of(phase_model)
     small = _fit(interpolate.cubic(clip, keys), model)
     edits = edits_of(amplitude or {}, tempo or {}, shift or {})
     if strange := sorted((edits.keys() | (style or {}).keys()) - model.autoencoders.keys()):
@@ -166,19 +157,22 @@ def _walk(model: PhaseModel, small: Clip, base: Clip, known: Mask, start: int, e
         if parent >= 0:
             local[:, joint] = quaternions.multiply(quaternions.conjugate(turns[:, parent]), turns[:, joint])
     places = quaternions.rotate(quaternions.conjugate(turn), places * body.size) + centre
+    walked = small.rotations.copy(), small.root.copy()
+    walked[0][start + 1 : end], walked[1][start + 1 : end] = local, places
+    moved = small.replace(rotations=walked[0], root=walked[1])
+    return _met(_eased(moved, small, start, end, EASE), base, known, start, end)
+
+
+def _eased(moved: Clip, clip: Clip, start: int, end: int, frames: int) -> Clip:
+    """The clip, departing towards the moved one between two frames: fully from some frames on, without a velocity at first."""
     inside = np.arange(start + 1, end)
-    ease = _ease(np.minimum(inside - start, end - inside))
-    rotations, root = small.rotations.copy(), small.root.copy()
-    departure = quaternions.difference(base.rotations[inside], local) * ease[:, None, None]
-    rotations[inside] = quaternions.multiply(base.rotations[inside], quaternions.exp(departure))
-    root[inside] = base.root[inside] + (places - base.root[inside]) * ease[:, None]
-    return _met(small.replace(rotations=rotations, root=root), base, known, start, end)
-
-
-def _ease(frames: Index) -> Array:
-    """From 0 at a key to 1, without a velocity at either."""
-    share = np.clip(frames / EASE, 0, 1)
-    return share * share * (3 - 2 * share)
+    share = np.clip(np.minimum(inside - start, end - inside) / max(frames, 1), 0, 1)
+    share = share * share * (3 - 2 * share)
+    rotations, root = clip.rotations.copy(), clip.root.copy()
+    departure = quaternions.difference(rotations[inside], moved.rotations[inside]) * share[:, None, None]
+    rotations[inside] = quaternions.multiply(rotations[inside], quaternions.exp(departure))
+    root[inside] += (moved.root[inside] - root[inside]) * share[:, None]
+    return clip.replace(rotations=rotations, root=root)
 
 
 def _met(moved: Clip, goal: Clip, known: Mask, start: int, end: int) -> Clip:
@@ -224,9 +218,9 @@ def _styled(
     touched[[joint for part in (*style, *edits) for joint in parts[part]]] = True
     for start, end in gaps:
         edited = edit.apply(changed, parts, found, edits, start) if edits else changed
-        bent = _met(edited, small, known, start, end).rotations[start + 1 : end]
+        bent = _met(_eased(edited, small, start, end, min(MANNER, (end - start) // 3)), small, known, start, end)
         rotations = result.rotations.copy()
-        rotations[start + 1 : end][:, touched] = bent[:, touched]
+        rotations[start + 1 : end, touched] = bent.rotations[start + 1 : end, touched]
         result = result.replace(rotations=rotations)
     return result
 
