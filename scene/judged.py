@@ -38,7 +38,7 @@ def judge(armature: bpy.types.Object) -> Quality | None:
     bones = [*feet, *(name for name in names if name not in feet)]
     unit = bpy.context.scene.unit_settings.scale_length
     handle = armature.animation_data.action_slot_handle
-    poses = beside.at_once(beside.poses(armature, bones, take, handle, frames.tolist()))
+    poses = beside.at_once(beside.poses(armature, bones, take, handle, frames.tolist(), pauses=False))
     places = poses.in_world[..., :3, 3][..., [0, 2, 1]] * (unit, unit, -unit)
     render = bpy.context.scene.render
     quality = assess(places, filled, ~filled & ~generated, render.fps / render.fps_base, range(len(feet)))
