@@ -61,9 +61,16 @@ def fill(
     path = weight_file(weights)
     if not runs_here():
         raise NeedsEngine("The trained model needs PyTorch.", "Press Install engine in Vivant's preferences.")
+    import torch
+
     from .transformer import human as solver
 
-    return solver.fill(_network(path, path.stat().st_mtime_ns), clip, keys, human)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more would wait for each other longer than they work, the more so on a busy machine
+    try:
+        return solver.fill(_network(path, path.stat().st_mtime_ns), clip, keys, human)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @functools.lru_cache(maxsize=2)

@@ -42,11 +42,12 @@ def fill(network: Network, clip: Clip, keys: Mask, human: Mapping[str, str] | No
         return solver.fill(network, clip, keys)
     except solver.UnknownBody as unlike:
         body = standing(network.body)
+        rests = rest_pose(body)[0], rest_pose(clip)[0]
         try:
-            theirs = indices(body, None, rest_pose(body)[0])
+            theirs = indices(body, None, rests[0])
         except VivantError:
             raise unlike from None  # the network has learnt other creatures
-    ours = indices(clip, human, rest_pose(clip)[0])
+    ours = indices(clip, human, rests[1])
     _check_legs(clip, ours)
     filled = interpolate.cubic(clip, keys)
     last, following = neighbours(keys)
@@ -54,7 +55,8 @@ def fill(network: Network, clip: Clip, keys: Mask, human: Mapping[str, str] | No
 
     seen = _seen(known, clip, ours, theirs)
     times, rate = timeline(seen, clip.fps)
-    moved = retarget(filled, body, {joint: clip.names[at] for joint, at in ours.items()})
+    names = ({joint: skeleton.names[at] for joint, at in human.items()} for skeleton, human in ((clip, ours), (body, theirs)))
+    moved = retarget(filled, body, *names)
     asked = sample(_on_the_floor(moved, theirs), times).replace(fps=rate)
     given = seen[np.floor(times).astype(int)] & seen[np.ceil(times).astype(int)]
     answer, said = solver.fill(network, asked, given)
@@ -62,7 +64,6 @@ def fill(network: Network, clip: Clip, keys: Mask, human: Mapping[str, str] | No
 
     at = np.interp(np.arange(len(clip)), times, np.arange(len(times)))
     rows = np.flatnonzero(_between(np.abs(turns).max(axis=(1, 2)) + np.abs(shift).max(axis=1), at) > 0)
-    rests = rest_pose(body)[0], rest_pose(clip)[0]
     change = quaternions.exp(_between(turns, at[rows]))
     by_joint = {joint: change[:, index] for joint, index in theirs.items()}
     by_joint |= spine_turns(by_joint, theirs, ours, *rests)
