@@ -52,9 +52,22 @@ def sticks(armature: bpy.types.Object, action: bpy.types.Action, frames: list[in
 
 
 def ghost_bones(armature: bpy.types.Object) -> list[int]:
-    """Indices of the bones that a ghost is made of: those that deform, as controls would hide it; else all."""
-    every = range(len(armature.pose.bones))
-    return [index for index in every if armature.pose.bones[index].bone.use_deform] or list(every)
+    """Indices of the bones that a ghost is made of: those that deform, as controls would hide it; else all.
+
+    Without the bones of a human's face.
+    """
+    bones, human = armature.pose.bones, _human_of(armature)
+    shown = [index for index, bone in enumerate(bones) if bone.bone.use_deform] or list(range(len(bones)))
+    return [index for index in shown if human.get("head") not in [above.name for above in bones[index].parent_recursive]]
+
+
+def _human_of(armature: bpy.types.Object) -> dict[str, str]:
+    """Bones of a human's joints; none where it is no human whose pose can be read."""
+    try:
+        human = skeletons.posed_human_of(armature)
+    except VivantError:
+        return {}
+    return {joint: bone for joint, bone in human.items() if bone in armature.pose.bones}
 
 
 def trail_bones(armature: bpy.types.Object) -> list[str]:
@@ -67,12 +80,9 @@ def trail_bones(armature: bpy.types.Object) -> list[str]:
     held = [bone for bone in planted.contacts_of(action, armature.animation_data.action_slot) if bone in bones]
     chosen = rigs.selected_bones(armature) if armature.mode == "POSE" else None
     if chosen is None:
-        try:
-            human = skeletons.posed_human_of(armature)
-            chosen = [human[joint] for joint in HUMAN if joint in human]
-        except VivantError:
-            root, ends = bones[0].name, [bone.name for bone in bones if not bone.children]
-            chosen = [root, *(ends if len(ends) <= 12 else [])]
+        human, ends = _human_of(armature), [bone.name for bone in bones if not bone.children]
+        chosen = [human[joint] for joint in HUMAN if joint in human]
+        chosen = chosen or [bones[0].name, *(ends if len(ends) <= 12 else [])]
     return list(dict.fromkeys([*chosen, *held]))
 
 
