@@ -133,7 +133,7 @@ def test_what_phase_cannot_do_is_said_and_another_solver_takes_over(weights):
         solver.fill(clip, keys, (), 0, weights, style={"left arm": 3})
     with pytest.raises(VivantError, match="amplitude is 0 or more"):
         solver.fill(clip, keys, (), 0, weights, amplitude={"left arm": -1})
-    with pytest.raises(VivantError, match="longer than the 4 seconds"):
+    with pytest.raises(VivantError, match="longer than the 6 seconds"):
         solver.fill(clip, gap(clip, 5, 190), (), 0, weights)
     with pytest.raises(NeedsWeights, match="no file"):
         solver.fill(clip, keys, (), 0, "absent.safetensors")

@@ -30,7 +30,7 @@ Index = NDArray[np.intp]
 
 WEIGHTS = "phase.safetensors"
 PAST = 10  # frames before a gap that the sampler looks at
-LONGEST = 4.0  # seconds
+LONGEST = 6.0  # seconds
 SLOWEST, FASTEST = 0.8, 1.25  # frame rates over that of the training
 EASE, MANNER = 4, 10  # frames beside a key in which the sampler's departure grows, and that of another manner
 ALIKE = 0.1  # difference of a bone from the model's, in the longest bone
@@ -77,15 +77,13 @@ def fill(
             f"The phase model has no part “{strange[0]}”.", f"The parts are {', '.join(sorted(model.autoencoders))}."
         )
     known = np.stack([keys[:, list(clip.names).index(name)] for name in model.names], axis=1)
-    gaps = list(_gaps(known | ~known.any(axis=0)))
+    gaps = list(_gaps(known))
     if not gaps:
         raise VivantError("No gap lies between two frames that are keyed on every joint of the model.", "Key two whole poses.")
     short = [(start, end) for start, end in gaps if end - start <= LONGEST * clip.fps]
     if not short:
         raise VivantError(f"The gap is longer than the {LONGEST:.0f} seconds that phase fills.", "Key a pose between.")
-    base = small
-    for start, end in short:
-        small = _walk(model, small, base, known, start, end)
+    small = walked(model, small, known, short)
     if style or edits:
         small = _styled(model, small, known, short, {part: _clip(one, clips) for part, one in (style or {}).items()}, edits)
     said = [] if len(short) == len(gaps) else [f"{len(gaps) - len(short)} gaps are longer than {LONGEST:.0f} seconds."]
@@ -132,10 +130,18 @@ def _clip(style: Clip | int, clips: Sequence[Clip]) -> Clip:
 
 def _gaps(known: Mask) -> Iterator[tuple[int, int]]:
     """The frames at both ends of each gap at which everything is known."""
-    frames = np.nonzero(known.all(axis=1))[0]
+    frames = np.nonzero((known | ~known.any(axis=0)).all(axis=1))[0]
     for start, end in zip(frames[:-1].tolist(), frames[1:].tolist(), strict=True):
         if end - start > 1:
             yield start, end
+
+
+def walked(model: PhaseModel, small: Clip, known: Mask, gaps: Sequence[tuple[int, int]] | None = None) -> Clip:
+    """A clip on the model's joints, its gaps of known (F, J), or some of them, filled by the sampler, others by the spline."""
+    base = filled = interpolate.cubic(small, known)
+    for start, end in _gaps(known) if gaps is None else gaps:
+        filled = _walk(model, filled, base, known, start, end)
+    return filled
 
 
 def _walk(model: PhaseModel, small: Clip, base: Clip, known: Mask, start: int, end: int) -> Clip:
