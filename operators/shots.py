@@ -53,7 +53,7 @@ class VIVANT_OT_shots_inbetween(bpy.types.Operator):
         try:
             for outcome in shots.inbetween_shots(chosen, self.solver, output=self.output, another=self.another):
                 if outcome.report is None:
-                    failed.append(f"'{outcome.shot.armature.name}' ({outcome.reason.rstrip('.')})")
+                    failed.append(f"'{outcome.name}' ({outcome.reason.rstrip('.')})")
                 else:
                     done += 1
                 progress.progress_update(done + len(failed))

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 import bpy
 
-from ..backends.common.errors import VivantError
-from . import generated, inbetween
+from ..backends.common.errors import Cancelled, VivantError
+from . import generated
+from .inbetween import SPLINE, Answer, Report, Wish, answered, inbetweening
+from .motions import Question
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,10 @@ class Shot:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a shot: the report, or why there is none."""
+    """What became of an armature, by its name: the report, or why there is none."""
 
-    shot: Shot
-    report: inbetween.Report | None
+    name: str
+    report: Report | None
     reason: str = ""
 
 
@@ -41,21 +43,55 @@ def shots_of(scenes: Iterable[bpy.types.Scene]) -> list[Shot]:
 
 
 def inbetween_shots(
-    shots: Iterable[Shot], solver: str = "spline", seed: int = 0, output: str = generated.BAKED, another: bool = False
-) -> Iterator[Outcome]:
+    shots: Sequence[Shot], solver: str = SPLINE, seed: int = 0, output: str = generated.BAKED, another: bool = False
+) -> list[Outcome]:
     """Fill every gap in the frames of each shot's scene, one after the other, as `inbetween.inbetween_object` does.
 
     One that fails is left as it was, and the next one follows.
     """
-    for shot in shots:
+    steps, answer = inbetweening_shots(shots, solver, seed, output, another), None
+    while True:
         try:
-            with bpy.context.temp_override(scene=shot.scene, view_layer=_layer_of(shot)):
-                report = inbetween.inbetween_object(
-                    shot.armature, None, "RANGE", None, solver, seed, output=output, another=another
-                )
-            yield Outcome(shot, report)
+            step = steps.send(answer)
+        except StopIteration as end:
+            outcomes: list[Outcome] = end.value
+            return outcomes
+        answer = answered(step) if isinstance(step, Question) else None
+
+
+def inbetweening_shots(
+    shots: Sequence[Shot], solver: str = SPLINE, seed: int = 0, output: str = generated.BAKED, another: bool = False
+) -> Generator[str | Question, Answer | None, list[Outcome]]:
+    """`inbetween_shots` in steps, as `inbetween.inbetweening`; to close it leaves the shots that are done as they are."""
+    names, outcomes = [shot.armature.name for shot in shots], []
+    for index, (name, shot) in enumerate(zip(names, shots, strict=True), 1):
+        try:
+            report = yield from _filled(shot, solver, seed, output, another, f"{name}, {index} of {len(shots)}")
+            outcomes.append(Outcome(name, report))
+        except Cancelled:
+            raise
         except VivantError as error:
-            yield Outcome(shot, None, error.message)
+            outcomes.append(Outcome(name, None, error.message))
+        except ReferenceError:
+            outcomes.append(Outcome(name, None, "It was removed meanwhile."))
+    return outcomes
+
+
+def _filled(
+    shot: Shot, solver: str, seed: int, output: str, another: bool, note: str
+) -> Generator[str | Question, Answer | None, Report]:
+    """The in-betweens of one shot, each step in the context of its own scene."""
+    scene = shot.scene
+    wish = Wish(None, "RANGE", (scene.frame_start, scene.frame_end), scene.frame_current_final, solver, seed, output, another)
+    steps, answer = inbetweening(shot.armature, wish), None
+    while True:
+        with bpy.context.temp_override(scene=scene, view_layer=_layer_of(shot)):
+            try:
+                step = steps.send(answer)
+            except StopIteration as end:
+                report: Report = end.value
+                return report
+        answer = yield step if isinstance(step, Question) else f"{note}: {step}"
 
 
 def _layer_of(shot: Shot) -> bpy.types.ViewLayer:

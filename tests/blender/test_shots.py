@@ -71,6 +71,20 @@ def test_all_shots_are_filled_by_the_frames_and_the_rate_of_their_own_scene(scen
     assert posing.bits(second) == shown
 
 
+def test_solvers_that_ask_for_the_pose_see_each_shot_in_its_own_scene(scene):
+    (first,) = rigs("first")
+    scene.frame_end = 30
+    other = bpy.data.scenes.new("other")
+    other.frame_start, other.frame_end, other.render.fps = 5, 26, 60
+    second = first.copy()
+    second.animation_data.action = first.animation_data.action.copy()
+    other.collection.objects.link(second)
+    done = shots.inbetween_shots(shots.shots_of([scene, other]), "slerp")
+    assert [(outcome.name, outcome.report.solver) for outcome in done] == [(first.name, "slerp"), (second.name, "slerp")]
+    assert filled(second) == {*range(6, 10), *range(11, 20), *range(21, 26)}
+    assert bpy.context.scene == scene
+
+
 def test_an_armature_of_two_scenes_is_filled_once(scene):
     (rig,) = rigs("rig")
     other = bpy.data.scenes.new("other")
