@@ -7,6 +7,7 @@ follow are those it steers, through whatever constraints, drivers and IK/FK swit
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -28,6 +29,7 @@ Result = TypeVar("Result")
 TURN, MOVE = 0.1, 0.02  # nudges: radians, and share of the rig's size
 ALIKE = 0.06  # share of a nudge by which a bone may miss it and still follow
 FEEBLE = 0.02  # share of a nudge below which a bone does not move
+LOOSELY = 0.3  # the same for bones that follow in part, as a blend of rotations is no even share of one
 LEAST = 0.1  # share of a control's turn below which it does not steer a bone
 AXIS = np.array([0.6, 0.48, 0.64])  # of the nudges: none of a bone's own axes
 NEAR = 0.2  # share of the rig's size: a control further from its bone is the root of all, and goes only before no other
@@ -222,9 +224,12 @@ def _drives(
         _, _, channels = next(trial.run([frame]))
     steps = yield from _nudged(armature, rig, asked, frame, action, channels)
     holds, swings = [], []
+    goals = {next((name for name in _lineage(bones, limb.goal) if name in asked), ""): limb for limb in chains}
     for at, bone in enumerate(asked):
         own = steps[[0, 1 + 3 * at, 2 + 3 * at, 3 + 3 * at]]
         rank, drives = _followers(rig, bone, own)
+        if bone in goals:
+            rank, drives = _reaching(bone, goals[bone], rank, drives)
         if drives:
             far = (bones[bone].bone.head_local - bones[drives[0].target].bone.head_local).length / rig.size
             holds.append(((rank, len(drives), not rig.free[bone][0].any(), far), drives))
@@ -294,16 +299,29 @@ def _followers(rig: riding.Rig, control: str, steps: Array) -> tuple[int, list[D
         if turns and (found := _turning(at, asked)):
             kind, share = found
             whole = share == 1
-            drive = Drive(control, bone, kind, share, places and moves and kind == "SPACE" and whole)
+            drive = Drive(control, bone, kind, share, places and moves and whole)
             about = own[1] @ np.linalg.inv(own[0]) @ at[0, :, 3] - at[1, :, 3]
             rigid = kind == "SPACE" and np.linalg.norm(about) < ALIKE * MOVE * rig.size
-            ranked[0 if whole and kind == "SPACE" and (moves or rigid) else 1 if whole else 3].append(drive)
+            ranked[0 if whole and (moves or rigid) else 1 if whole else 3].append(drive)
             continue
         tail = np.array([0.0, rig.bones[bone].length, 0.0, 1.0])
         ends = at[2:] @ tail - at[0] @ tail
         if places and (moves or _alike(ends[:, :3], moved, way)):
             ranked[2].append(Drive(control, bone, "", 1.0, True))
     return next(((rank, drives) for rank, drives in ranked.items() if drives), (0, []))
+
+
+def _reaching(control: str, limb: limbs.Limb, rank: int, drives: list[Drive]) -> tuple[int, list[Drive]]:
+    """The same for the goal of a limb, which may be out of reach at the moment: what it turns is at the limb's end as well."""
+    if drives and drives[0].moves:
+        return rank, drives
+    turned = [dataclasses.replace(drive, moves=True) for drive in drives if drive.target == limb.end and drive.share == 1]
+    return (0, turned) if turned else (2, [Drive(control, limb.last, "")])
+
+
+def _lineage(bones: Mapping[str, bpy.types.PoseBone], name: str) -> list[str]:
+    """A bone and all above it."""
+    return [name, *(above.name for above in bones[name].parent_recursive)] if name in bones else []
 
 
 def _swings(rig: riding.Rig, control: str, steps: Array, chains: Sequence[limbs.Limb]) -> list[Drive]:
@@ -313,7 +331,7 @@ def _swings(rig: riding.Rig, control: str, steps: Array, chains: Sequence[limbs.
     for limb in chains:
         at = steps[:, rig.row[limb.upper]]
         turned = max(float(np.linalg.norm(_arc(at[0], step))) for step in at[1:])
-        pole = any(control == pole or control in [above.name for above in bones[pole].parent_recursive] for pole in limb.poles)
+        pole = control in _lineage(bones, limb.pole)
         if (pole or control in limb.chain) and turned > FEEBLE * TURN:
             found.append(Drive(control, limb.upper, limb=limb, swivel=not pole))
     return found
@@ -323,11 +341,15 @@ def _turning(steps: Array, asked: Array) -> tuple[str, float] | None:
     """In which frame, and by which share, a bone turns along with a control's turn (3,) in the armature's space."""
     space = _arc(steps[0], steps[1])
     local = _unit_axes(steps[0]).T @ space
+    partly = []
     for kind, turned, wanted in (("SPACE", space, asked), ("LOCAL", local, TURN * AXIS)):
         share = float(turned @ wanted) / TURN**2
-        if abs(share) > LEAST and np.linalg.norm(turned - share * wanted) < ALIKE * TURN * max(abs(share), 0.3):
-            return kind, 1.0 if abs(share - 1) < ALIKE else share
-    return None
+        missed = float(np.linalg.norm(turned - share * wanted)) / TURN
+        if abs(share - 1) < ALIKE and missed < ALIKE:
+            return kind, 1.0
+        if share > LEAST and missed < LOOSELY * share:
+            partly.append((missed, kind, share))
+    return min(partly)[1:] if partly else None
 
 
 def _unit_axes(matrix: Array) -> Array:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import bpy
 import numpy as np
+from mathutils import Vector
 from numpy.typing import NDArray
 
 from . import rigs
@@ -23,16 +24,18 @@ COPIES = ("COPY_TRANSFORMS", "COPY_ROTATION")
 class Limb:
     """Pose bones of a chain that inverse kinematics bends.
 
-    upper, lower: its first two; end: the bone whose head is the chain's end, or (tail) the last of the chain itself, whose
-    tail is; chain: the bones the solver moves; poles: those it points the bend at.
+    upper, lower: its first two; last: its last one; end: the bone whose head is the chain's end, or (tail) the last one, whose
+    tail is; chain: the bones the solver moves; goal: the one it reaches for; pole: the one it points the bend at, or "".
     """
 
     upper: str
     lower: str
+    last: str
     end: str
     tail: bool
     chain: tuple[str, ...]
-    poles: tuple[str, ...]
+    goal: str
+    pole: str
 
 
 def size_of(armature: bpy.types.Object) -> float:
@@ -78,11 +81,13 @@ def limbs_of(armature: bpy.types.Object, evaluated: bpy.types.Object, hierarchy:
     bones = armature.data.bones
     near = NEAR * size_of(armature)
 
-    def at(place: Array, names: Iterable[str]) -> str:
-        """The pose bone that begins at a place."""
-        found = {name: float(np.linalg.norm(np.array(bones[name].head_local) - place)) for name in names}
-        best = min(found, key=lambda name: found[name], default="")
-        return best if best and found[best] < near else ""
+    def like(bone: bpy.types.Bone) -> str:
+        """The pose bone that begins where a bone does, and ends nearest to where that ends."""
+        found = {name: (bones[name].tail_local - bone.tail_local).length for name in beginning(bone.head_local, hierarchy)}
+        return bone.name if bone.name in found else min(found, key=lambda name: found[name], default="")
+
+    def beginning(place: Vector, names: Iterable[str]) -> list[str]:
+        return [name for name in names if (bones[name].head_local - place).length < near]
 
     limbs = []
     for bone in evaluated.pose.bones:
@@ -90,18 +95,17 @@ def limbs_of(armature: bpy.types.Object, evaluated: bpy.types.Object, hierarchy:
             if constraint.type != "IK" or not constraint.target:
                 continue
             chain = chain_of(bone, constraint)
-            upper = at(np.array(bones[chain[-1].name].head_local), hierarchy)
+            upper = like(bones[chain[-1].name])
             below = [name for name in hierarchy if upper and upper in above(name, hierarchy)]
-            end = at(np.array(bones[bone.name].tail_local), below)
-            line = above(end, hierarchy) if end else []
-            tail = not end
-            if tail and bone.name in below:
-                end, line = bone.name, [bone.name, *above(bone.name, hierarchy)]
-            if not upper or upper not in line[1:]:
+            end = next(iter(beginning(bones[bone.name].tail_local, below)), "")
+            tail = not end and bone.name in below
+            line = [bone.name, *above(bone.name, hierarchy)] if tail else above(end, hierarchy) if end else []
+            if upper not in line[1:]:
                 continue
             lower = line[line.index(upper) - 1]
-            poles = (constraint.pole_subtarget,) if constraint.pole_target else ()
-            limbs.append(Limb(upper, lower, end, tail, tuple(link.name for link in chain), poles))
+            links = tuple(link.name for link in chain)
+            pole = constraint.pole_subtarget if constraint.pole_target else ""
+            limbs.append(Limb(upper, lower, line[0], end or bone.name, tail, links, constraint.subtarget, pole))
     return limbs
 
 

@@ -158,9 +158,6 @@ class _Solver:
                 found[drive.bone] = basis if first else self._swivelled(drive, basis, poses, rows)
             elif drive.limb:
                 goals[drive.bone] = self._pole(drive, poses, rows, first)
-            elif drive.turns == "LOCAL":
-                turn = quaternions.exp(quaternions.log(self._local_miss(drive, poses, rows)) / drive.share)
-                found[drive.bone] = basis @ _affine(quaternions.matrix(turn))
             else:
                 goals[drive.bone] = self._ridden(drive, poses, rows)
         above: dict[str, Array] = {}
@@ -172,12 +169,21 @@ class _Solver:
                 parent = self.bones[bone].parent
                 over = self._above(parent.name, goals, poses, rows, first, above) if parent else None
                 found[bone] = _channels(self.bones[bone].bone, goal, over)
+        for drive in self.drives:
+            if drive.turns == "LOCAL":
+                turn = quaternions.exp(quaternions.log(self._local_miss(drive, poses, rows)) / drive.share)
+                turned = channels[:, self.row[drive.bone], :3, :3] @ quaternions.matrix(turn)
+                found[drive.bone] = found[drive.bone].copy()
+                found[drive.bone][:, :3, :3] = turned
         return {bone: self._allowed(bone, basis, rows) for bone, basis in found.items()}
 
     def _ridden(self, drive: Drive, poses: Array, rows: NDArray[np.intp]) -> Array:
         """Where a control that rides on its bone belongs, armature space."""
         now, wanted = poses[:, self.row[drive.target]], self.targets[drive.target][rows]
         goal = poses[:, self.row[drive.bone]].copy()
+        if drive.turns == "LOCAL":
+            goal[:, :3, 3] += (wanted[:, :3, 3] - now[:, :3, 3]) * drive.moves
+            return goal
         if not drive.turns:
             goal[:, :3, 3] = (wanted @ self._point(drive, rows))[:, :3, 0]
             return goal

@@ -14,6 +14,7 @@ from vivant.scene import actions, controls, limbs, skeletons, trials
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import posing
 
+CONTROLS = ("goal", "aim", "handle", "body")  # deform nothing
 TURN, PLACE = 0.5, 1e-3  # degrees, metres: the bars for control rigs
 SIDES = "LR"
 
@@ -115,6 +116,110 @@ def human(rigify_file):
     rig = bpy.data.objects["human"]
     bpy.context.view_layer.objects.active = rig
     return rig
+
+
+def build(bones, constraints=()):
+    """An armature of bones (name -> head, tail, parent) with constraints (owner, type, settings); controls deform nothing."""
+    rig = posing.armature(("root",))
+    bpy.ops.object.mode_set(mode="EDIT")
+    rig.data.edit_bones.remove(rig.data.edit_bones["root"])
+    for name, (head, tail, parent) in bones.items():
+        bone = rig.data.edit_bones.new(name)
+        bone.head, bone.tail, bone.parent = head, tail, rig.data.edit_bones.get(parent)
+        bone.use_deform = not name.startswith(CONTROLS)
+        bone.use_connect = bool(parent) and bone.parent.tail == bone.head and "foot" not in name
+    bpy.ops.object.mode_set(mode="OBJECT")
+    for owner, kind, settings in constraints:
+        made = rig.pose.bones[owner].constraints.new(kind)
+        if hasattr(made, "target"):
+            made.target = rig
+        if "pole_subtarget" in settings:
+            made.pole_target = rig
+        for name, value in settings.items():
+            setattr(made, name, value)
+    bpy.context.view_layer.update()
+    return rig
+
+
+def leg(x, y, name, parent):
+    """A leg that bends, its IK target and its pole."""
+    bones = {
+        f"upper {name}": ((x, y, 2), (x, y - 0.2, 1), parent),
+        f"lower {name}": ((x, y - 0.2, 1), (x, y, 0.1), f"upper {name}"),
+        f"foot {name}": ((x, y, 0.1), (x, y - 0.4, 0), f"lower {name}"),
+        f"goal {name}": ((x, y, 0.1), (x, y + 0.3, 0.1), ""),
+        f"aim {name}": ((x, y - 2, 1), (x, y - 2.3, 1), ""),
+    }
+    follow = {"subtarget": f"goal {name}", "chain_count": 2, "pole_subtarget": f"aim {name}", "pole_angle": -np.pi / 2}
+    return bones, [(f"lower {name}", "IK", follow)]
+
+
+@pytest.mark.parametrize("copies", ["", "WORLD", "LOCAL"])
+def test_a_leg_made_by_hand_gets_its_target_and_pole_whatever_its_bones_are_called(scene, copies):
+    bones, constraints = leg(0, 0, "a", "hips")
+    if copies:
+        spaces = {"subtarget": "goal a", "target_space": copies, "owner_space": copies}
+        constraints.append(("foot a", "COPY_ROTATION", spaces))
+    rig = build({"hips": ((0, 0, 2), (0, 0, 2.5), "")} | bones, constraints)
+    rig.location, rig.rotation_euler, rig.scale = (3, 1, 0), (0.2, 0.4, 2.0), (0.5,) * 3
+    moves = {"hips": (0.3, 0.2), "goal a": (0.4, 0.3), "aim a": (0, 0.5)} | ({} if copies else {"foot a": (0.3, 0)})
+    steers = {"hips": "hips", "goal a": "foot a" if copies else "lower a", "aim a": "upper a"}
+    assert controls.driven(rig, moves) == steers | ({} if copies else {"foot a": "foot a"})
+    key_at_random(rig, moves, (1, 5, 9, 13, 17), seed=1)
+    (turns, places), (off, _) = round_trip(rig, moves, 5, 13)
+    assert off.max() > 20
+    assert turns.max() < TURN / 10 and places.max() < PLACE / 2
+
+
+def test_a_quadruped_on_four_ik_legs_keeps_every_knee(scene):
+    bones, constraints = {"hips": ((0, 2, 2), (0, 1, 2), ""), "chest": ((0, 1, 2), (0, 0, 2), "hips")}, []
+    bones |= {"body": ((0, 2, 2.5), (0, 1, 2.5), "")}
+    constraints.append(
+        ("hips", "COPY_TRANSFORMS", {"subtarget": "body", "target_space": "LOCAL_OWNER_ORIENT", "owner_space": "LOCAL"})
+    )
+    for name, x, y, parent in (("1", 0.5, 2, "hips"), ("2", -0.5, 2, "hips"), ("3", 0.5, 0, "chest"), ("4", -0.5, 0, "chest")):
+        more, follow = leg(x, y, name, parent)
+        bones |= more
+        constraints += follow
+    rig = build(bones, constraints)
+    moves = {"body": (0.15, 0.1), "chest": (0.2, 0)}
+    moves |= {f"goal {name}": (0.4, 0.2) for name in "1234"} | {f"aim {name}": (0, 0.4) for name in "1234"}
+    key_at_random(rig, moves, (1, 5, 9, 13, 17), seed=2)
+    (turns, places), (off, _) = round_trip(rig, moves, 5, 13)
+    assert off.max() > 10
+    assert turns.max() < TURN / 10 and places.max() < PLACE
+
+
+@pytest.mark.parametrize("space", ["WORLD", "LOCAL"])
+@pytest.mark.parametrize("influence", [1.0, 0.5])
+def test_controls_whose_rotation_is_copied(scene, space, influence):
+    chain = {f"bone {i}": ((0, 0, i), (0, 0.1 * i, i + 1), f"bone {i - 1}" if i else "") for i in range(3)}
+    handles = {f"handle {i}": ((2, 0, i), (2, 0.5, i + 0.3), "") for i in range(3)}
+    settings = {"target_space": space, "owner_space": space, "influence": influence}
+    rig = build(chain | handles, [(f"bone {i}", "COPY_ROTATION", {"subtarget": f"handle {i}"} | settings) for i in range(3)])
+    assert list(limbs.pose_bones(rig)) == list(chain)
+    assert controls.driven(rig, handles) == {f"handle {i}": f"bone {i}" for i in range(3)}
+    key_at_random(rig, dict.fromkeys(handles, (0.4, 0)), (1, 5, 9, 13, 17), seed=4)
+    (turns, places), (off, _) = round_trip(rig, list(handles), 5, 13)
+    assert off.max() > 5
+    assert turns.max() < TURN and places.max() < 10 * PLACE
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rigs_without_constraints_are_exact_in_every_rotation_mode(scene, seed):
+    rng = np.random.default_rng(seed)
+    bones = {str(i): (rng.normal(size=3), rng.normal(size=3), str(rng.integers(i)) if i else "") for i in range(7)}
+    rig = build(bones)
+    for bone, mode in zip(rig.pose.bones, ("QUATERNION", "XYZ", "ZYX", "AXIS_ANGLE", "YXZ", "QUATERNION", "XZY"), strict=True):
+        bone.rotation_mode = mode if mode != "AXIS_ANGLE" else "XYZ"
+        bone.bone.use_inherit_rotation = int(bone.name) % 3 != 1
+        bone.bone.use_local_location = int(bone.name) % 2 == 0
+    rig.rotation_euler, rig.scale = (0.3, -0.5, 1.0), (0.5,) * 3
+    moves = {str(i): (2.0, 0.3) for i in range(7)}
+    key_at_random(rig, moves, (1, 5, 9, 13, 17), seed)
+    (turns, places), (off, _) = round_trip(rig, moves, 5, 13)
+    assert off.max() > 20
+    assert np.radians(turns).max() < 1e-5 and places.max() < 1e-5
 
 
 TRUNK = {"torso": (0.3, 0.05), "chest": (0.3, 0), "neck": (0.2, 0), "head": (0.3, 0), "shoulder.L": (0.2, 0)}
