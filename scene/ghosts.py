@@ -237,7 +237,8 @@ def _dots(seen: Seen, name: str, points: Array, colour: Colour, size: float) -> 
 def _draw_batch(seen: Seen, name: str, kind: str, points: Array, colour: Colour, shader: gpu.types.GPUShader) -> None:
     """Draw points that the card gets once."""
     if name not in seen.batches:
-        seen.batches[name] = batch_for_shader(shader, kind, {"pos": np.ascontiguousarray(points)})
+        places: Any = np.ascontiguousarray(points)  # mypy knows no array as a buffer
+        seen.batches[name] = batch_for_shader(shader, kind, {"pos": places})
     shader.uniform_float("color", colour)
     seen.batches[name].draw(shader)
 

@@ -166,12 +166,12 @@ def accept_as_strip(armature: bpy.types.Object) -> bpy.types.Action:
             f"The action of '{armature.name}' is blended with the NLA strips below it.", "Accept the take into the action."
         )
     start, end = min(start for start, _ in gaps), max(end for _, end in gaps)
-    first, last = original.frame_range
+    keyed = original.frame_range
     made = _detach(take, original)
     extrapolation = data.action_extrapolation
     _close(armature, take, original, slot)
     data.action = None
-    _add_strip(data, original, handle, min(first, scene.frame_start), max(last, scene.frame_end), extrapolation)
+    _add_strip(data, original, handle, min(keyed[0], scene.frame_start), max(keyed[1], scene.frame_end), extrapolation)
     _add_strip(data, made, handle, start, end, "NOTHING")
     return made
 
