@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from .engine.client import Engine
     from .scene.inbetween import Report as ObjectReport
+    from .scene.motions import Question
 
 
 __all__ = [
@@ -174,17 +175,23 @@ def inbetween_object(
     seed: int = 0,
     output: str = "BAKED",
     another: bool = False,
+    library: Sequence[Clip] = (),
 ) -> ObjectReport:
     """Fill gaps between the keys of an armature's bones (names; all when None) in a take, and show that.
 
     scope "GAP" is the gap around the current frame, "RANGE" every gap of frame_range (the scene's when
     None).  output "SPARSE" keys as few frames as stay within 0.5° and 2 mm; `another` makes one more take.
+    solver: "spline" fills every channel by itself; "auto" and all others of `solvers()` fill the pose, from the file's actions
+    for these bones and `library` where they search one (clips of another human are retargeted), and meet every key exactly.
     Accept the take or reject all with `bpy.ops.vivant.take_accept()` and `take_reject()`.
     Needs bpy.  Raises VivantError when there is nothing to fill or nothing may be written.
     """
     from .scene import inbetween
 
-    return inbetween.inbetween_object(armature, bones, scope, frame_range, solver, seed, output, another)
+    def ask(q: Question) -> tuple[Clip, Report]:
+        return motion.inbetween(_engine_for_networks, q.clip, q.keys, q.solver, q.library, q.seed, **_own_weights() | q.options)
+
+    return inbetween.inbetween_object(armature, bones, scope, frame_range, solver, seed, output, another, library, ask)
 
 
 def retarget(

@@ -97,6 +97,9 @@ class JobOperator:
             self._entry = self._start(context)
         except VivantError as error:
             return self._fail(error)
+        if self._entry.job.poll():
+            _running.remove(self._entry)
+            return self._apply(context, self._entry.job)
         self._timer = context.window_manager.event_timer_add(TICK, window=context.window)
         context.window_manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import bpy
 
 from ..backends.common.errors import VivantError
-from ..scene import generated, judged, rigs, takes
-from ..scene.inbetween import inbetween_object
+from ..scene import generated, rigs, takes
+from ..scene.inbetween import SPLINE, Wish
+from .filling import Filling, FillsGaps
 
 
 class SettlesTake:
@@ -90,12 +91,11 @@ class VIVANT_OT_take_step(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class VIVANT_OT_take_again(bpy.types.Operator):
+class VIVANT_OT_take_again(FillsGaps, bpy.types.Operator):
     """Run the solver of the shown take again with the next seed"""
 
     bl_idname = "vivant.take_again"
     bl_label = "Run Again"
-    bl_options = {"REGISTER", "UNDO"}
 
     another: bpy.props.BoolProperty(
         name="As Another Take", description="Keep the take that is shown and make one more", options={"SKIP_SAVE"}
@@ -114,33 +114,27 @@ class VIVANT_OT_take_again(bpy.types.Operator):
     def poll(cls, context: bpy.types.Context) -> bool:
         return bool(takes.takes_of(context.active_object))
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def wish(self, context: bpy.types.Context) -> Wish:
         armature, scene = context.active_object, context.scene
         every, shown = takes.takes_of(armature), armature.animation_data.action
         take = shown if shown in every else every[-1]
         made, frames = takes.made_of(take), takes.gap_of(take, armature.animation_data.action_slot)
-        try:
-            if made is None or frames is None:
-                raise VivantError(f"The take '{take.name}' fills nothing.", "Use In-Between.")
-            seed = 1 + max(one.seed for one in map(takes.made_of, every) if one)
-            bones, scope = made.bones, made.scope
-            if not self.another:
-                bones = rigs.selected_bones(armature) or bones
-                scope = "RANGE" if scene.use_preview_range else "GAP"
-                frames = (scene.frame_preview_start, scene.frame_preview_end)
-            elif not frames[0] <= scene.frame_current_final <= frames[1]:
-                scope = "RANGE"
-            report = inbetween_object(armature, bones, scope, frames, made.solver, seed, made.output, another=self.another)
-        except VivantError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        judged.judge(armature)
-        for warning in report.warnings:
-            self.report({"WARNING"}, warning)
-        if report.solver == "spline":
+        if made is None or frames is None:
+            raise VivantError(f"The take '{take.name}' fills nothing.", "Use In-Between.")
+        seed = 1 + max(one.seed for one in map(takes.made_of, every) if one)
+        bones, scope, now = made.bones, made.scope, scene.frame_current_final
+        if not self.another:
+            bones = rigs.selected_bones(armature) or bones
+            scope = "RANGE" if scene.use_preview_range else "GAP"
+            frames = (scene.frame_preview_start, scene.frame_preview_end)
+        elif not frames[0] <= now <= frames[1]:
+            scope = "RANGE"
+        return Wish(bones, scope, frames, now, made.solver, seed, made.output, self.another)
+
+    def finish(self, context: bpy.types.Context, job: Filling) -> None:
+        super().finish(context, job)
+        if job.result().solver == SPLINE:
             self.report({"WARNING"}, "The spline draws nothing at random: another seed makes the same of the same keys")
-        self.report({"INFO"}, f"Seed {seed}: frames {report.frames[0]} to {report.frames[1]}")
-        return {"FINISHED"}
 
 
 def _number(settings: VIVANT_PG_takes) -> int:

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import bpy
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from ..backends.common.errors import VivantError
 from ..backends.motion import solve
 from ..backends.motion.clip import Clip
-from . import actions, generated, libraries, motions, rigs, takes
+from . import actions, generated, libraries, motions, rigs, skeletons, takes
 from .motions import Question
 from .tracks import New, Track, bent, scope_of, splined, tracks_of
 
@@ -29,11 +30,13 @@ SPLINE = "spline"  # the solver that needs no skeleton
 class Report:
     """What an in-between of an armature did.
 
-    take: the action that holds the result and that the armature now shows; solver: the one that really ran; bones: those
-    filled; frames: first and last frame that was filled; keys: how many were generated; warnings: sentences for the user;
-    key_error: largest change of a key of the user's, which is 0; fallback: why it was not the solver asked for, else "".
+    armature: as it is called by now; take: the action that holds the result and that the armature now shows; solver: the one
+    that really ran; bones: those filled; frames: first and last frame that was filled; keys: how many were generated; warnings:
+    sentences for the user; key_error: largest change of a key of the user's, which is 0; fallback: why it was not the solver
+    asked for, else "".
     """
 
+    armature: bpy.types.Object
     take: bpy.types.Action
     solver: str
     bones: tuple[str, ...]
@@ -126,13 +129,15 @@ def inbetweening(armature: bpy.types.Object, wish: Wish) -> Generator[str | Ques
     if wish.solver != SPLINE:
         known = yield from motions.around(armature, found.action, found.slot, found.tracks, new)
         library = yield from libraries.library_of(armature, known.clip, found.tracks, wish.library)
-        name, identity = armature.name, armature.session_uid
-        answer = yield Question(known.clip, known.keys, wish.solver, library, wish.seed)
+        name, identity, stamps = armature.name, armature.session_uid, [track.stamp for track in found.tracks]
+        answer = yield Question(known.clip, known.keys, wish.solver, library, wish.seed, _options(armature, known))
         assert answer is not None
         filled, report = answer
         ran, fallback = report.solver, report.fallback
         armature = _again(name, identity)
-        found = _unchanged(found.tracks, _find(armature, wish))
+        found = _find(armature, wish)
+        if stamps != [track.stamp for track in found.tracks]:
+            raise VivantError("Keys at the gap changed while the in-betweens were made.", "Run it again.")
         if ran != SPLINE:
             solved = motions.channels(armature, known, filled, found.tracks)
             whole, said = bent([found.tracks[index] for index in solved], list(solved.values()))
@@ -179,11 +184,14 @@ def _again(name: str, identity: int) -> bpy.types.Object:
     return armature
 
 
-def _unchanged(before: Sequence[Track], found: _Found) -> _Found:
-    """What was found again, if its keys are those of before."""
-    if [track.stamp for track in before] != [track.stamp for track in found.tracks]:
-        raise VivantError("Keys at the gap changed while the in-betweens were made.", "Run it again.")
-    return found
+def _options(armature: bpy.types.Object, known: motions.Around) -> dict[str, Any]:
+    """What solvers take beside the clip, of those options that some have."""
+    taken = {name for solver in solve.solvers() for name in solver.options}
+    options: dict[str, Any] = {}
+    if "human" in taken:
+        with contextlib.suppress(VivantError):  # no human, or none whose pose can be read
+            options["human"] = skeletons.posed_human_of(armature)
+    return options
 
 
 def _write(
@@ -207,6 +215,7 @@ def _write(
     count = generated.add(armature, take, parts)
     sentences = [f"{sentence}: {_listed(names)}." for sentence, names in warnings.items()]
     report = Report(
+        armature,
         take,
         solver,
         tuple(dict.fromkeys(track.bone for track in tracks)),
@@ -219,7 +228,9 @@ def _write(
         _key_error(users, actions.curves_of(take, slot)),
         fallback,
     )
-    made = takes.Made(solver, wish.seed, wish.scope, report.frames, report.bones, wish.output, count, report.key_error)
+    made = takes.Made(
+        solver, wish.seed, wish.scope, report.frames, report.bones, wish.output, count, report.key_error, fallback
+    )
     takes.note(take, made=json.dumps(asdict(made)))
     take.update_tag()
     return report

@@ -18,7 +18,7 @@ from vivant.scene.inbetween import inbetween_object
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import posing
 
-SOLVERS = [name for name, solver in solve.SOLVERS.items() if not solver.engine]
+SOLVERS = [name for name in ("spline", "slerp", "retrieval", "optimise") if name in solve.SOLVERS]  # need no training
 BONES = ("hips", "spine", "arm.L", "hand.L")
 
 
