@@ -166,7 +166,7 @@ def accept_as_strip(armature: bpy.types.Object) -> bpy.types.Action:
             f"The action of '{armature.name}' is blended with the NLA strips below it.", "Accept the take into the action."
         )
     start, end = min(start for start, _ in gaps), max(end for _, end in gaps)
-    keyed = original.frame_range
+    keyed = original.curve_frame_range
     made = _detach(take, original)
     extrapolation = data.action_extrapolation
     _close(armature, take, original, slot)
@@ -220,6 +220,7 @@ def _add_strip(
     strip = track.strips.new(action.name, math.floor(first), action)
     strip.action_slot = next(slot for slot in action.slots if slot.handle == handle)
     strip.use_sync_length = False
+    strip.action_frame_end = last  # neither end can pass the other, wherever Blender put them
     strip.action_frame_start, strip.action_frame_end = first, last
     strip.frame_start, strip.frame_end = first, last
     strip.extrapolation, strip.blend_type = extrapolation, "REPLACE"
