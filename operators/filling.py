@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import bpy
 
@@ -21,6 +21,8 @@ from ..engine.progress import State
 from ..scene import judged
 from ..scene.inbetween import Answer, Question, Report, Wish, answered, inbetweening
 from . import job as jobs
+
+Result = TypeVar("Result")
 
 GLANCE = 0.2  # seconds of Blender's own work at a time; what is done by then opens no window
 
@@ -101,16 +103,16 @@ class InThread:
     kill = cancel
 
 
-class Filling:
-    """An in-between in steps, to its operator a job (see `engine.jobs.Job`): `poll` it from a timer, then take the `result`."""
+class Filling(Generic[Result]):
+    """In-betweens in steps, to its operator a job (see `engine.jobs.Job`): `poll` it from a timer, then take the `result`."""
 
-    def __init__(self, steps: Generator[str | Question, Answer | None, Report], ask: Callable[[Question], Asked] = ask) -> None:
+    def __init__(self, steps: Generator[str | Question, Answer | None, Result], ask: Callable[[Question], Asked] = ask) -> None:
         self.progress = State()
         self.warnings: list[str] = []
         self.done = False
         self._steps, self._ask = steps, ask
         self._asked: Asked | None = None
-        self._result: Report | VivantError | None = None
+        self._result: Result | VivantError | None = None
 
     @property
     def holds(self) -> bool:
@@ -160,15 +162,15 @@ class Filling:
             self._steps.close()
             self._end(Cancelled("The in-between was stopped; nothing has changed."))
 
-    def result(self) -> Report:
+    def result(self) -> Result:
         """What was done.  Raises VivantError, having changed nothing."""
         self.wait()
         if isinstance(self._result, VivantError):
             raise self._result
-        assert self._result
+        assert self._result is not None
         return self._result
 
-    def _end(self, result: Report | VivantError) -> None:
+    def _end(self, result: Result | VivantError) -> None:
         self._result, self.done = result, True
 
 
@@ -178,7 +180,7 @@ class FillsGaps(jobs.JobOperator):
     def wish(self, context: bpy.types.Context) -> Wish:
         raise NotImplementedError
 
-    def submit(self, context: bpy.types.Context) -> Filling:
+    def submit(self, context: bpy.types.Context) -> Filling[Any]:
         return Filling(inbetweening(context.active_object, self.wish(context)))
 
     def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
@@ -186,8 +188,8 @@ class FillsGaps(jobs.JobOperator):
         # What the user does while poses are sampled must wait; while a solver works it need not.
         return {"RUNNING_MODAL"} if result == {"PASS_THROUGH"} and self._entry.job.holds else result
 
-    def finish(self, context: bpy.types.Context, job: Filling) -> None:
-        report = job.result()
+    def finish(self, context: bpy.types.Context, job: Filling[Any]) -> None:
+        report: Report = job.result()
         judged.judge(report.armature)
         for warning in report.warnings:
             self.report({"WARNING"}, warning)

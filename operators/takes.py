@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import bpy
 
@@ -131,7 +132,7 @@ class VIVANT_OT_take_again(FillsGaps, bpy.types.Operator):
             scope = "RANGE"
         return Wish(bones, scope, frames, now, made.solver, seed, made.output, self.another)
 
-    def finish(self, context: bpy.types.Context, job: Filling) -> None:
+    def finish(self, context: bpy.types.Context, job: Filling[Any]) -> None:
         super().finish(context, job)
         if job.result().solver == SPLINE:
             self.report({"WARNING"}, "The spline draws nothing at random: another seed makes the same of the same keys")

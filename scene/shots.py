@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import bpy
 
 from ..backends.common.errors import Cancelled, VivantError
-from . import generated
+from . import generated, judged
 from .inbetween import SPLINE, Answer, Report, Wish, answered, inbetweening
 from .motions import Question
+
+Datablock = TypeVar("Datablock", bound=bpy.types.ID)
 
 
 @dataclass(frozen=True)
@@ -45,53 +48,68 @@ def shots_of(scenes: Iterable[bpy.types.Scene]) -> list[Shot]:
 def inbetween_shots(
     shots: Sequence[Shot], solver: str = SPLINE, seed: int = 0, output: str = generated.BAKED, another: bool = False
 ) -> list[Outcome]:
-    """Fill every gap in the frames of each shot's scene, one after the other, as `inbetween.inbetween_object` does.
+    """Fill every gap in the frames of each shot's scene as `inbetween.inbetween_object` does, and judge each take.
 
     One that fails is left as it was, and the next one follows.
     """
-    steps, answer = inbetweening_shots(shots, solver, seed, output, another), None
+    outcomes: list[Outcome] = []
+    steps, answer = inbetweening_shots(shots, outcomes, solver, seed, output, another), None
     while True:
         try:
             step = steps.send(answer)
-        except StopIteration as end:
-            outcomes: list[Outcome] = end.value
+        except StopIteration:
             return outcomes
         answer = answered(step) if isinstance(step, Question) else None
 
 
 def inbetweening_shots(
-    shots: Sequence[Shot], solver: str = SPLINE, seed: int = 0, output: str = generated.BAKED, another: bool = False
+    shots: Sequence[Shot],
+    outcomes: list[Outcome],
+    solver: str = SPLINE,
+    seed: int = 0,
+    output: str = generated.BAKED,
+    another: bool = False,
 ) -> Generator[str | Question, Answer | None, list[Outcome]]:
-    """`inbetween_shots` in steps, as `inbetween.inbetweening`; to close it leaves the shots that are done as they are."""
-    names, outcomes = [shot.armature.name for shot in shots], []
-    for index, (name, shot) in enumerate(zip(names, shots, strict=True), 1):
+    """`inbetween_shots` in steps, as `inbetween.inbetweening`; appends to `outcomes`, and returns them.
+
+    To close it leaves the shots that are done as they are, and the others as they were.
+    """
+    known = [(shot.armature.name, shot.armature.session_uid, shot.scene.session_uid) for shot in shots]
+    for index, (name, armature, scene) in enumerate(known, 1):
+        steps, answer = None, None
         try:
-            report = yield from _filled(shot, solver, seed, output, another, f"{name}, {index} of {len(shots)}")
-            outcomes.append(Outcome(name, report))
+            while True:
+                shot = Shot(_found(bpy.data.objects, armature, name), _found(bpy.data.scenes, scene, "The scene"))
+                with bpy.context.temp_override(scene=shot.scene, view_layer=_layer_of(shot)):
+                    steps = steps or inbetweening(shot.armature, _wish(shot.scene, solver, seed, output, another))
+                    try:
+                        step = steps.send(answer)
+                    except StopIteration as end:
+                        outcomes.append(Outcome(name, end.value))
+                        judged.judge(end.value.armature)
+                        break
+                answer = yield step if isinstance(step, Question) else f"{name}, {index} of {len(known)}: {step}"
         except Cancelled:
             raise
         except VivantError as error:
             outcomes.append(Outcome(name, None, error.message))
-        except ReferenceError:
-            outcomes.append(Outcome(name, None, "It was removed meanwhile."))
+        finally:
+            if steps:
+                steps.close()
     return outcomes
 
 
-def _filled(
-    shot: Shot, solver: str, seed: int, output: str, another: bool, note: str
-) -> Generator[str | Question, Answer | None, Report]:
-    """The in-betweens of one shot, each step in the context of its own scene."""
-    scene = shot.scene
-    wish = Wish(None, "RANGE", (scene.frame_start, scene.frame_end), scene.frame_current_final, solver, seed, output, another)
-    steps, answer = inbetweening(shot.armature, wish), None
-    while True:
-        with bpy.context.temp_override(scene=scene, view_layer=_layer_of(shot)):
-            try:
-                step = steps.send(answer)
-            except StopIteration as end:
-                report: Report = end.value
-                return report
-        answer = yield step if isinstance(step, Question) else f"{note}: {step}"
+def _wish(scene: bpy.types.Scene, solver: str, seed: int, output: str, another: bool) -> Wish:
+    frames = scene.frame_start, scene.frame_end
+    return Wish(None, "RANGE", frames, scene.frame_current_final, solver, seed, output, another)
+
+
+def _found(among: Iterable[Datablock], uid: int, name: str) -> Datablock:
+    """What the user may have renamed, or undone and done again, meanwhile."""
+    found = next((thing for thing in among if thing.session_uid == uid), None)
+    if found is None:
+        raise VivantError(f"'{name}' was removed meanwhile.", "The others are filled all the same.")
+    return found
 
 
 def _layer_of(shot: Shot) -> bpy.types.ViewLayer:

@@ -9,7 +9,8 @@ import pytest
 
 from vivant.operators import shots as operators_of_shots
 from vivant.scene import shots, takes
-from vivant.scene.inbetween import inbetween_object
+from vivant.scene.inbetween import answered, inbetween_object
+from vivant.scene.motions import Question
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import posing
@@ -83,6 +84,38 @@ def test_solvers_that_ask_for_the_pose_see_each_shot_in_its_own_scene(scene):
     assert [(outcome.name, outcome.report.solver) for outcome in done] == [(first.name, "slerp"), (second.name, "slerp")]
     assert filled(second) == {*range(6, 10), *range(11, 20), *range(21, 26)}
     assert bpy.context.scene == scene
+
+
+def test_a_run_that_is_stopped_keeps_what_is_done_and_leaves_the_others_as_they_were(scene):
+    first, second = rigs("a", "b")
+    before, outcomes = posing.bits(second), []
+    steps = shots.inbetweening_shots(shots.shots_of([scene]), outcomes, "slerp")
+    answer = None
+    while not outcomes:
+        step = steps.send(answer)
+        answer = answered(step) if isinstance(step, Question) else None
+    steps.close()
+    assert [outcome.name for outcome in outcomes] == ["a"] and filled(first)
+    assert posing.bits(second) == before and not takes.original_of(second)
+    assert len(bpy.data.scenes) == 1
+
+
+def test_an_armature_that_was_removed_meanwhile_is_named(scene):
+    first, _ = rigs("a", "b")
+    outcomes = []
+    steps = shots.inbetweening_shots(shots.shots_of([scene]), outcomes, "slerp")
+    step = next(steps)
+    while not isinstance(step, Question):
+        step = next(steps)
+    bpy.data.objects.remove(first)
+    answer = answered(step)
+    while len(outcomes) < 2:
+        try:
+            step = steps.send(answer)
+        except StopIteration:
+            break
+        answer = answered(step) if isinstance(step, Question) else None
+    assert [(outcome.name, outcome.reason) for outcome in outcomes] == [("a", "'a' was removed meanwhile."), ("b", "")]
 
 
 def test_an_armature_of_two_scenes_is_filled_once(scene):
