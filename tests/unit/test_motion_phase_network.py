@@ -198,6 +198,20 @@ def test_joints_that_never_turn_are_left_out_and_what_hangs_on_them_stays_where_
     found, turned = small.forward()
     np.testing.assert_allclose(found, positions[:, [0, 1, 3, 4]], atol=1e-12)
     np.testing.assert_allclose(np.abs(np.sum(turned * world[:, [0, 1, 3, 4]], axis=-1)), 1, atol=1e-12)
+    rolls = quaternions.normalise(rng.normal(size=(5, 4)))  # the same motion on bones rolled otherwise
+    rolled = quaternions.multiply(world, rolls)
+    local, offsets = rolled.copy(), clip.offsets.copy()
+    for joint in range(1, 5):
+        local[:, joint] = quaternions.multiply(quaternions.conjugate(rolled[:, joint - 1]), rolled[:, joint])
+        offsets[joint] = quaternions.rotate(quaternions.conjugate(rolls[joint - 1]), clip.offsets[joint])
+    rest = rolls.copy()
+    rest[1:] = quaternions.multiply(quaternions.conjugate(rolls[:-1]), rolls[1:])
+    other = clip.replace(rotations=local, offsets=offsets, rest=rest)
+    same = model.reduced(other, [*"abde"])
+    np.testing.assert_allclose(same.offsets, small.offsets, atol=1e-9)
+    np.testing.assert_allclose(np.abs(np.sum(same.rotations * small.rotations, axis=-1)), 1, atol=1e-9)
+    back = model.written(other, same)
+    np.testing.assert_allclose(back.rotations, other.rotations, atol=1e-9)
 
 
 def test_clips_that_do_not_fit_are_refused_in_a_sentence(models):

@@ -69,9 +69,18 @@ def moving(clips: Sequence[Clip]) -> list[str]:
     return [name for joint, name in enumerate(clips[0].names) if turns[joint] or clips[0].parents[joint] < 0]
 
 
+def at_rest(clip: Clip) -> Array:
+    """World rotations (J, 4) of the rest pose."""
+    if clip.rest is None:
+        return np.broadcast_to(quaternions.IDENTITY, (len(clip.names), 4))
+    still = clip.replace(rotations=np.asarray(clip.rest, np.float64)[None], root=np.zeros((1, 3)), translations={})
+    return still.forward()[1][0]
+
+
 def reduced(clip: Clip, names: Sequence[str]) -> Clip:
     """The clip on some of its joints, the root among them; what lies between them counts as rigid.
 
+    Rotations are since the rest pose, so how a rig's bones are rolled does not count.
     Raises VivantError when the clip lacks one.
     """
     every = list(clip.names)
@@ -80,6 +89,7 @@ def reduced(clip: Clip, names: Sequence[str]) -> Clip:
             f"The clip has no joint “{absent[0]}”, which the phase model knows.", "Train one on this rig's clips."
         )
     positions, world = clip.forward()
+    world = quaternions.multiply(world, quaternions.conjugate(at_rest(clip)))
     kept = [every.index(name) for name in names]
     rotations, parents, offsets = world[:, kept].copy(), [], np.zeros((len(kept), 3))
     for row, joint in enumerate(kept):
@@ -91,12 +101,22 @@ def reduced(clip: Clip, names: Sequence[str]) -> Clip:
             back = quaternions.conjugate(world[:, above])
             rotations[:, row] = quaternions.multiply(back, world[:, joint])
             offsets[row] = np.median(quaternions.rotate(back, positions[:, joint] - positions[:, above]), axis=0)
-    rest = None
-    if clip.rest is not None:
-        still = clip.replace(rotations=np.asarray(clip.rest)[None], root=np.zeros((1, 3)), rest=None, translations={})
-        rest = reduced(still, names).rotations[0]
-    root = clip.root
-    return Clip(tuple(names), np.array(parents), offsets, clip.fps, quaternions.continuous(rotations), root, rest)
+    return Clip(tuple(names), np.array(parents), offsets, clip.fps, quaternions.continuous(rotations), clip.root)
+
+
+def written(clip: Clip, small: Clip) -> Clip:
+    """The clip with the joints of a reduced one, and the root's place, as that has them; inverse of `reduced`."""
+    rows = {name: row for row, name in enumerate(small.names)}
+    world, rest = small.forward()[1].astype(np.float64), at_rest(clip)
+    local = clip.rotations.astype(np.float64)
+    turned = np.empty_like(local)
+    for joint, (name, parent) in enumerate(zip(clip.names, clip.parents.tolist(), strict=True)):
+        if name in rows:
+            own = quaternions.multiply(world[:, rows[name]], rest[joint])
+            local[:, joint] = own if parent < 0 else quaternions.multiply(quaternions.conjugate(turned[:, parent]), own)
+        turned[:, joint] = local[:, joint] if parent < 0 else quaternions.multiply(turned[:, parent], local[:, joint])
+    signs = np.where(np.sum(local[:1] * clip.rotations[:1], axis=-1, keepdims=True) < 0, -1, 1)
+    return clip.replace(rotations=quaternions.continuous(local * signs), root=small.root)
 
 
 def save(model: PhaseModel, path: Path) -> None:

@@ -22,7 +22,7 @@ from .. import interpolate, library
 from ..clip import Clip
 from . import edit, sampler
 from .edit import Edit
-from .model import PhaseModel, load, reduced
+from .model import PhaseModel, load, reduced, written
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -70,7 +70,8 @@ def fill(
     is no gap to fill.
     """
     model = model_of(phase_model)
-    small = _fit(interpolate.cubic(clip, keys), model)
+    cubic = interpolate.cubic(clip, keys)
+    small = _fit(cubic, model)
     edits = edits_of(amplitude or {}, tempo or {}, shift or {})
     if strange := sorted((edits.keys() | (style or {}).keys()) - model.autoencoders.keys()):
         raise VivantError(
@@ -87,7 +88,7 @@ def fill(
     if style or edits:
         small = _styled(model, small, known, short, {part: _clip(one, clips) for part, one in (style or {}).items()}, edits)
     said = [] if len(short) == len(gaps) else [f"{len(gaps) - len(short)} gaps are longer than {LONGEST:.0f} seconds."]
-    return _written(clip, keys, small), said
+    return written(cubic, small), said
 
 
 def edits_of(amplitude: Mapping[str, float], tempo: Mapping[str, float], shift: Mapping[str, float]) -> dict[str, Edit]:
@@ -235,22 +236,3 @@ def _only(clip: Clip, other: Clip, joints: Sequence[int]) -> Array:
     rotations = clip.rotations.copy()
     rotations[:, list(joints)] = other.rotations[:, list(joints)]
     return rotations
-
-
-def _written(clip: Clip, keys: Mask, small: Clip) -> Clip:
-    """The whole clip, filled by the spline, with the model's joints as they are in the small one."""
-    filled = interpolate.cubic(clip, keys)
-    names = list(small.names)
-    world = small.forward()[1]
-    turned = np.empty_like(filled.rotations, np.float64)
-    local = filled.rotations.astype(np.float64)
-    for joint, parent in enumerate(clip.parents):
-        row = names.index(clip.names[joint]) if clip.names[joint] in names else -1
-        if row >= 0:
-            above = turned[:, parent] if parent >= 0 else None
-            local[:, joint] = (
-                world[:, row] if above is None else quaternions.multiply(quaternions.conjugate(above), world[:, row])
-            )
-        turned[:, joint] = local[:, joint] if parent < 0 else quaternions.multiply(turned[:, parent], local[:, joint])
-    signs = np.sign(np.sum(local[:1] * filled.rotations[:1], axis=-1, keepdims=True))
-    return filled.replace(rotations=quaternions.continuous(local * signs), root=small.root)
