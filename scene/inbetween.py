@@ -139,7 +139,7 @@ def inbetweening(armature: bpy.types.Object, wish: Wish) -> Generator[str | Ques
         if stamps != [track.stamp for track in found.tracks]:
             raise VivantError("Keys at the gap changed while the in-betweens were made.", "Run it again.")
         if ran != SPLINE:
-            solved = motions.channels(armature, known, filled, found.tracks)
+            solved = yield from motions.channels(armature, found.action, found.slot, known, filled, found.tracks, new)
             whole, said = bent([found.tracks[index] for index in solved], list(solved.values()))
             for index, keys in zip(solved, whole, strict=True):
                 new[index] = keys
