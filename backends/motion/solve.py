@@ -59,7 +59,7 @@ SOLVERS = {
         ),
         Solver(
             "model",
-            "A network trained on human motion corrects the spline; the seed does nothing",
+            "A network trained on human motion corrects the spline; in long gaps seeds give other takes",
             "the engine, and the skeleton of a human",
             trained.fill,
             ("weights", "human"),
@@ -120,7 +120,7 @@ def inbetween(
     joint is.  Values elsewhere are ignored.  Frames outside a joint's keys hold the nearest key, a joint without keys
     its rest pose.  solver: a name of `solvers()`, or "auto": the trained model for a human where it can run, else retrieval
     where there is a `library` (clips of the same joints), else the spline.  Where a solver cannot serve, what "auto" would take
-    next takes over, and the report says why.  `seed` is for solvers that choose: "retrieval" does.
+    next takes over, and the report says why.  `seed` is for solvers that choose: "retrieval" and "model".
     options go to the solvers that have them: `weights`, a file, and `human`, canonical joint -> name, for "model".
     Raises VivantError for an unknown solver or option, keys of another shape or keyed values that are not finite.
     """

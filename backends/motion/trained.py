@@ -68,7 +68,7 @@ def fill(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more would wait for each other longer than they work, the more so on a busy machine
     try:
-        return solver.fill(_network(path, path.stat().st_mtime_ns), clip, keys, human)
+        return solver.fill(_network(path, path.stat().st_mtime_ns), clip, keys, seed, human)
     finally:
         torch.set_num_threads(threads)
 
