@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..common import rotations as quaternions
 from ..common.errors import Cancelled, VivantError
-from . import interpolate, retrieval, spline, trained
+from . import interpolate, optimise, retrieval, spline, trained
 from .clip import Clip
 from .phase import solver as phases
 
@@ -56,6 +56,13 @@ SOLVERS = {
             "a library of clips of the same skeleton",
             retrieval.retrieve,
             serves=lambda clip, library: bool(library),
+        ),
+        Solver(
+            "optimise",
+            "The in-betweens of a library, else of the spline, without jerks, on feet that stand and do not sink",
+            "",
+            optimise.solve_optimise,
+            ("contacts", "ground"),
         ),
         Solver(
             "model",
