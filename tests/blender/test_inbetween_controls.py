@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""In-betweens of whole poses written to the controls that an animator keys; the truth is a motion that Blender itself evaluated."""
+"""In-betweens of whole poses written to the controls that an animator keys; the truth is what Blender itself evaluates."""
 
 import pathlib
 import sys
