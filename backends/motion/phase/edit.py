@@ -134,9 +134,9 @@ def clock(latent: Latent, channel: int, fps: float) -> Array:
 
 def _steady(cycles: Array, fps: float) -> Array:
     """Cycles (F,) averaged over a second by Hann's window, at the ends over what is left of it on both sides; rising."""
-    frames, half = np.arange(len(cycles)), max(int(fps / 2), 1)
+    half = max(int(fps / 2), 1)
     mean = np.empty_like(cycles)
-    for frame in frames:
+    for frame in range(len(cycles)):
         reach = min(half, frame, len(cycles) - 1 - frame)
         weight = np.hanning(2 * reach + 3)[1:-1]
         mean[frame] = weight @ cycles[frame - reach : frame + reach + 1] / weight.sum()

@@ -107,8 +107,8 @@ def fitted(clip: Clip, model: PhaseModel) -> Clip:
     """The clip on the model's joints.  Raises VivantError when its skeleton is another."""
     small = reduced(clip, model.names)
     offsets, ours = small.offsets[1:], np.asarray(model.offsets)[1:]
-    scale = float(np.sum(ours * offsets) / max(np.sum(ours**2), 1e-12))
-    longest = np.linalg.norm(ours, axis=1).max()
+    scale = float(np.sum(ours * offsets)) / max(float(np.sum(ours**2)), 1e-12)
+    longest = float(np.max(np.linalg.norm(ours, axis=1)))
     if (
         tuple(small.parents) != model.parents
         or scale <= 0
