@@ -96,7 +96,8 @@ class Report:
     """What an in-between did.
 
     solver: the one that really ran; gaps: frame ranges filled; warnings: sentences for the user; key_error: largest change of
-    a keyed value, which is 0; fallback: why none of those before it in the order did, else "".
+    a keyed value, which is 0; fallback: why none of those before it in the order did, else ""; said: those of the warnings that
+    the solver itself gave.
     """
 
     solver: str
@@ -104,11 +105,12 @@ class Report:
     warnings: tuple[str, ...]
     key_error: float
     fallback: str = ""
+    said: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Report:
         """The report whose fields went through JSON."""
-        return cls(**{**values, "warnings": tuple(values["warnings"])})
+        return cls(**{**values, "warnings": tuple(values["warnings"]), "said": tuple(values["said"])})
 
 
 def needs_engine(solver: str, clip: Clip, **options: Any) -> bool:
@@ -177,7 +179,7 @@ def inbetween(
     ranges = set(zip(gaps.start.tolist(), gaps.end.tolist(), strict=True))
     warnings = (*said, *_warnings(clip, keys, gaps))
     key_error = float(max(np.max(change, initial=0) for change in changes))
-    return filled, Report(ran, len(ranges), warnings, key_error, " ".join(refusals))
+    return filled, Report(ran, len(ranges), warnings, key_error, " ".join(refusals), tuple(said))
 
 
 def _options(solver: str, options: Mapping[str, Any]) -> dict[str, Any]:
