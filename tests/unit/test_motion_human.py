@@ -12,7 +12,7 @@ pytest.importorskip("safetensors", reason="its weights are kept as safetensors")
 
 from vivant.backends.common import rotations as quaternions  # noqa: E402
 from vivant.backends.common.errors import NeedsEngine, NeedsWeights  # noqa: E402
-from vivant.backends.motion import interpolate, solve, trained  # noqa: E402
+from vivant.backends.motion import interpolate, optimise, solve, trained  # noqa: E402
 from vivant.backends.motion.clip import Clip  # noqa: E402
 from vivant.backends.motion.retarget import retarget, sample  # noqa: E402
 from vivant.backends.motion.transformer import body as bodies  # noqa: E402
@@ -234,10 +234,15 @@ def test_what_it_cannot_do_is_said_and_done_by_another(network, tmp_path, monkey
     options = {"weights": str(tmp_path / "ours.safetensors")}
     clip = moving(body(seed=8))
     keys = around_a_gap(clip)
-    _, report = solve.inbetween(clip, keys, **options)
+    filled, report = solve.inbetween(clip, keys, **options)
     assert report.solver == "model" and report.fallback == "" and report.key_error == 0
     _, report = solve.inbetween(clip, keys, "model", human={name: name for name in ITS_OWN.names}, **options)
     assert report.solver == "model"
+
+    planted, report = solve.inbetween(clip, keys, "model", feet=True, **options)
+    assert report.solver == "model" and report.key_error == 0
+    assert planted.rotations.tobytes() == optimise.optimise(clip, keys, filled).rotations.tobytes()
+    assert planted.rotations.tobytes() != filled.rotations.tobytes()
 
     fox = clip.replace(names=[f"bone {index}" for index in range(len(clip.names))], offsets=clip.offsets[::-1])
     _, report = solve.inbetween(fox, keys, "model", **options)
