@@ -130,8 +130,8 @@ def inbetween(
     its rest pose.  solver: a name of `solvers()`, or "auto": the trained model for a human where it can run, else retrieval
     where there is a `library` (clips of the same joints), else the spline.  Where a solver cannot serve, what "auto" would take
     next takes over, and the report says why.  `seed` is for solvers that choose: "retrieval" and "model".
-    options go to the solvers that have them: for "model" `weights`, a file, `human`, canonical joint -> name, and `feet`, True for
-    feet that slide less.
+    options go to the solvers that have them: for "model" `weights`, a file, `human`, canonical joint -> name, and `feet`: True
+    for feet that slide less.
     Raises VivantError for an unknown solver or option, keys of another shape or keyed values that are not finite.
     """
     if solver not in (AUTO, *SOLVERS):
