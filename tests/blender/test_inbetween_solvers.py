@@ -127,6 +127,19 @@ def test_velocities_go_on_at_both_ends(scene, solver, mode):
     assert np.abs(np.diff(turns, axis=0)).max() < (0.3 if solver == "slerp" else 0.12)
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("end", [22, 23, 141])
+def test_gaps_of_one_frame_and_of_a_hundred_and_twenty_are_filled(scene, solver, end):
+    rig = posing.armature(BONES)
+    perform(rig, [*range(8, 21), *range(end, end + 8)])
+    before = posing.bits(rig)
+    scene.frame_set(20)
+    report = inbetween_object(rig, solver=solver)
+    assert report.frames == (21, end - 1) and report.key_error == 0
+    assert report.solver == solver or report.fallback
+    check_promises(rig, before, 20, end)
+
+
 def misses(rig, end):
     """Mean distance from the wave in the gap: radians, and metres."""
     turns, ways = [], []
