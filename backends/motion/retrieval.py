@@ -121,17 +121,17 @@ def _write(
     turns = np.swapaxes(found.rotations.reshape(len(matches), *base.rotations[span].shape), 0, 1)  # (F, K, J, 4)
     columns = turns.reshape(len(turns), -1, 4)
     own = fill_rotations(columns, np.tile(known, len(matches))).reshape(turns.shape)
-    departure = np.tensordot(quaternions.difference(own[inside], turns[inside]), weights, (1, 0))
+    turn = np.tensordot(quaternions.difference(own[inside], turns[inside]), weights, (1, 0))
     run = base.rotations[start:end].astype(np.float64)
-    run[1:] = quaternions.multiply(run[1:], quaternions.exp(departure))
+    run[1:] = quaternions.multiply(run[1:], quaternions.exp(turn))
     filled.rotations[inner] = quaternions.continuous(run)[1:]
 
     joints = [0, *base.translations]
     ways = _paths(found, joints).reshape(len(matches), len(turns), -1)
     way = np.tensordot(weights, ways, 1)
-    departure = (way - fill_vectors(way, np.repeat(known[:, joints], 3, axis=1)))[inside].reshape(-1, len(joints), 3)
+    shift = (way - fill_vectors(way, np.repeat(known[:, joints], 3, axis=1)))[inside].reshape(-1, len(joints), 3)
     for column, path in enumerate((filled.root, *filled.translations.values())):
-        path[inner] += departure[:, column].astype(path.dtype)
+        path[inner] += shift[:, column].astype(path.dtype)
 
 
 def _paths(clip: Clip, joints: Sequence[int]) -> Array:
