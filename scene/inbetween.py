@@ -144,6 +144,11 @@ def inbetweening(armature: bpy.types.Object, wish: Wish) -> Generator[str | Ques
             for index, keys in zip(solved, whole, strict=True):
                 new[index] = keys
             warnings = {**warnings, **said}
+            own = {found.tracks[index].bone for index in solved}
+            if not own:
+                ran, fallback = SPLINE, "What is keyed there does not move the pose."
+            elif left := list(dict.fromkeys(track.bone for track in found.tracks if track.bone not in own)):
+                warnings["The spline filled what does not move the pose"] = left
     return _write(armature, wish, found, new, [*notes, *_sentences(warnings, found.left_out)], ran, fallback)
 
 

@@ -109,6 +109,20 @@ def test_a_limb_is_unknown_where_its_target_is_and_others_are_known(scene):
     assert not keys[5:12, [names.index("upper a"), names.index("lower a")]].any()
 
 
+def test_controls_that_do_not_move_the_pose_get_the_spline_and_are_named(scene):
+    rig, moves = one_leg()
+    rig.pose.bones["lower a"].constraints[0].pole_target = None
+    key_straight(rig, moves, seed=4)
+    between(rig, 5, 13)
+    scene.frame_set(8)
+    report = inbetween_object(rig, solver="slerp")
+    assert report.solver == "slerp" and report.warnings == ("The spline filled what does not move the pose: aim a.",)
+    takes.reject(rig)
+    scene.frame_set(8)
+    report = inbetween_object(rig, ["aim a"], solver="slerp")
+    assert report.solver == "spline" and "does not move the pose" in report.fallback
+
+
 def test_rigify_s_controls_take_the_motion_up_in_ik_and_fk(rigify_file):
     bpy.ops.wm.open_mainfile(filepath=str(rigify_file))
     rig, scene = bpy.data.objects["human"], bpy.context.scene
