@@ -131,7 +131,7 @@ def inbetween(
     where there is a `library` (clips of the same joints), else the spline.  Where a solver cannot serve, what "auto" would take
     next takes over, and the report says why.  `seed` is for solvers that choose: "retrieval" and "model".
     options go to the solvers that have them: for "model" `weights`, a file, `human`, canonical joint -> name, and `feet`: True
-    for feet that slide less.
+    for feet that slide less; for "phase" `style`, `amplitude`, `tempo`, `shift`, by part, and `phase_model`, a file.
     Raises VivantError for an unknown solver or option, keys of another shape or keyed values that are not finite.
     """
     if solver not in (AUTO, *SOLVERS):
