@@ -42,11 +42,11 @@ from vivant.backends.motion import metrics  # noqa: E402
 from vivant.backends.motion.clip import Clip  # noqa: E402
 from vivant.backends.motion.transformer import prior, rotations  # noqa: E402
 from vivant.backends.motion.transformer.body import PAST, Body, align, forward_kinematics, mirror  # noqa: E402
-from vivant.backends.motion.transformer.network import LENGTHS, LONGEST, Network, Size, Windows, activity, save  # noqa: E402
+from vivant.backends.motion.transformer.network import LENGTHS, LONGEST, Network, Size, Windows, activity, save, speeds  # noqa: E402
 
 AT_ONCE = (128, 64, 48, 40, 24)  # windows in a step, by length; the last two lengths share their place
 SAMPLES = 256  # windows that errors are measured on, for each gap
-AFTER, PARTIAL = 0.4, 0.1  # shares of windows that know more than one frame after the gap, and that have other keys
+AFTER, PARTIAL = 0.5, 0.1  # shares of windows that know more than one frame after the gap, and that have other keys
 WEIGHTS = (1.0, 0.5, 0.2)  # of L2P, L2Q and steps
 
 
@@ -96,9 +96,10 @@ class Motion:
         exists = at <= room[:, None] - 1
         at = torch.minimum(at, room[:, None] - 1.0)
         frame = at.floor()
-        index = first[:, None] + frame.long()
-        (q, p), (r, s) = self._poses(index), self._poses(index + 1)
-        q, p = rotations.normalise(torch.lerp(q, r, at - frame)), torch.lerp(p, s, at - frame)
+        index, edge = first[:, None] + frame.long(), self.last[first, None]
+        around = ((index - 1).maximum(first[:, None]), index, index + 1, (index + 2).minimum(edge))
+        q, p = (catmull_rom(*values, at - frame) for values in zip(*map(self._poses, around), strict=True))
+        q = rotations.normalise(q)
         if augment:
             flip = (torch.rand(count) < 0.5)[:, None]
             a, b = mirror(self.body, q, p)
@@ -122,6 +123,11 @@ class Motion:
         known |= (kind >= 1) & (kind < 2) & joints & (torch.rand(count, length) < 0.15)
         known &= (kind < 2) | (kind >= 3) | (frames == PAST - 1) | (frames == target) | (torch.rand(count, length) < 0.2)
         return known
+
+
+def catmull_rom(a: Tensor, b: Tensor, c: Tensor, d: Tensor, share: Tensor) -> Tensor:
+    """The cubic through four frames, between the second (share 0) and the third; lines would lose what short gaps need."""
+    return b + share / 2 * (c - a + share * (2 * a - 5 * b + 4 * c - d + share * (3 * (b - c) + d - a)))
 
 
 def slerp(q: Tensor, p: Tensor, around: prior.Neighbours) -> tuple[Tensor, Tensor]:
@@ -194,22 +200,21 @@ class Trainer:
 
     @torch.no_grad()
     def calibrate(self) -> None:
-        """Measure the prior's and SLERP's errors on training windows, one target frame."""
+        """Measure the prior's errors on training windows with one frame and with ten after the gap, and SLERP's with one."""
         shares = []
         for gap in range(1, LONGEST + 1):
             kind = next(k for k, (high, _) in enumerate(LENGTHS) if gap <= high)
             truth, frames = self.motion.draw(kind, SAMPLES, gap, augment=False), torch.arange(LENGTHS[kind][1])
-            around = prior.neighbours(((frames < PAST) | (frames == PAST + gap)).expand(truth.known.shape))
-            missing = slice(PAST, PAST + gap)
-            turned, moved = prior.fill_rotations(truth.turns, around), prior.fill_vectors(truth.root, around.of(0))
-            active = activity(turned, moved, truth.gap)[..., None]
-            turn = (
-                rotations.log(rotations.multiply(rotations.conjugate(turned), truth.turns))[..., missing].norm(dim=0)
-                / active[:-1]
-            )
-            travel = (moved - truth.root)[..., missing].norm(dim=0) / active[-1]
-            since = torch.arange(1, gap + 1)
-            self.net.spread[since, gap + 1 - since] = torch.stack([turn.mean((0, 1)), travel.mean(0)], -1)
+            missing, since = slice(PAST, PAST + gap), torch.arange(1, gap + 1)
+            for more, after in ((1, 10), (0, 1)):
+                known = (frames < PAST) | ((frames >= PAST + gap) & (frames < PAST + gap + after))
+                around = prior.neighbours(known.expand(truth.known.shape))
+                turned, moved = prior.fill_rotations(truth.turns, around), prior.fill_vectors(truth.root, around.of(0))
+                active = activity(turned, moved, truth.gap, speeds(turned, moved))[..., None]
+                turn = rotations.log(rotations.multiply(rotations.conjugate(turned), truth.turns))[..., missing]
+                turn = turn.norm(dim=0) / active[:-1]
+                travel = (moved - truth.root)[..., missing].norm(dim=0) / active[-1]
+                self.net.spread[more, since, gap + 1 - since] = torch.stack([turn.mean((0, 1)), travel.mean(0)], -1)
             shares.append(turn.mean((1, 2)) / turn.mean())
             line = slerp(truth.turns, truth.root, around.of(0))
             self.units[gap] = errors(self.body, self.sigma, line, truth).mean(1)
@@ -326,7 +331,7 @@ def main() -> None:
         losses = trainer.advance(min(1, left / options.anneal) if annealing else 1)
         trainer.seconds += time.monotonic() - start
         means |= {kind: 0.99 * means.get(kind, loss) + 0.01 * loss for kind, loss in losses.items()}
-        if time.monotonic() - saved > 300:
+        if time.monotonic() - saved > 600:
             saved = time.monotonic()
             if not annealing:
                 keep(trainer.state(), checkpoint)

@@ -240,7 +240,7 @@ def test_training_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch):
 
     straight = trainer()
     straight.calibrate()
-    assert (straight.units[1:] > 0).all() and (straight.net.spread[1, 1] > 0).all()
+    assert (straight.units[1:] > 0).all() and (straight.net.spread[:, 1, 1] > 0).all()
     for _ in range(2):
         straight.advance(1)
     tool.keep(straight.state(), tmp_path / "checkpoint.pt")
