@@ -11,8 +11,10 @@ Functions that touch Blender's data need `bpy`; the others run in any Python wit
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,14 +33,20 @@ from .backends.gaussian.axes import change_axes
 from .backends.gaussian.cloud import Source, SplatCloud
 from .backends.gaussian.formats import read_splats, write_splats
 from .backends.gaussian.render import reference
+from .backends.motion import trained
+from .backends.motion.batch import Outcome, Shot
 from .backends.motion.clip import Clip
+from .backends.motion.formats.arrays import read_clip, write_clip
 from .backends.motion.formats.bvh import read_bvh, write_bvh
-from .backends.motion.solve import Report, Solver, inbetween, solvers
+from .backends.motion.solve import AUTO, Report, Solver, solvers
+from .engine import motion
 
 if TYPE_CHECKING:
     import bpy
 
+    from .engine.client import Engine
     from .scene.inbetween import Report as ObjectReport
+    from .scene.motions import Question
 
 
 __all__ = [
@@ -48,7 +56,9 @@ __all__ = [
     "EngineFailed",
     "NeedsEngine",
     "NeedsWeights",
+    "Outcome",
     "Report",
+    "Shot",
     "Solver",
     "Source",
     "SplatCloud",
@@ -58,13 +68,16 @@ __all__ = [
     "cloud_of",
     "import_splats",
     "inbetween",
+    "inbetween_many",
     "inbetween_object",
     "read_bvh",
+    "read_clip",
     "read_splats",
     "render",
     "retarget",
     "solvers",
     "write_bvh",
+    "write_clip",
     "write_splats",
 ]
 
@@ -106,6 +119,53 @@ def cloud_of(object: bpy.types.Object) -> SplatCloud:
     return pointclouds.cloud_of(object)
 
 
+def inbetween(
+    clip: Clip, keys: ArrayLike, solver: str = AUTO, library: Sequence[Clip] = (), seed: int = 0, **options: Any
+) -> tuple[Clip, Report]:
+    """Fill whatever is not keyed; keyed values come back bit for bit.
+
+    keys: bool (F,) of keyed frames or (F, J) of keyed joints; translations (the root's is joint 0's) are keyed where their
+    joint is.  Values elsewhere are ignored.  Frames outside a joint's keys hold the nearest key, a joint without keys
+    its rest pose.  solver: a name of `solvers()`, or "auto": the trained model for a human where it can run, else retrieval
+    where there is a `library` (clips of the same joints), else the spline.  Where a solver cannot serve, what "auto" would take
+    next takes over, and the report says why.  `seed` is for solvers that choose; options are those of `solvers()`.
+    A Python without PyTorch runs the trained model in Blender's engine, where there is one.
+    Raises VivantError for an unknown solver or option, keys of another shape or keyed values that are not finite.
+    """
+    options = _own_weights() | options
+    return motion.inbetween(_engine_for_networks, clip, np.asarray(keys), solver, library, seed, **options)
+
+
+def inbetween_many(shots: Iterable[Shot], library: Iterable[str] = ()) -> list[Outcome]:
+    """Fill the gaps of many clip files and write them; whatever is wrong with one is in its outcome and stops no other.
+
+    library: clip files that all may search.  The work is done in Blender's engine where that has PyTorch, else here.
+    Raises VivantError when a file of the library cannot be read.
+    """
+    own = _own_weights()
+    return motion.inbetween_many(
+        _engine_for_networks, [replace(shot, options=own | dict(shot.options)) for shot in shots], library
+    )
+
+
+def _engine_for_networks() -> Engine:
+    if "bpy" not in sys.modules:
+        raise NeedsEngine("Only Blender knows where the engine is.", "Run this in Blender, or in a Python with PyTorch.")
+    from .operators import job
+
+    return job.engine_for_networks()
+
+
+def _own_weights() -> dict[str, str]:
+    """The option `weights`, where the user has weights in a folder named in the preferences."""
+    if "bpy" not in sys.modules:
+        return {}
+    from . import preferences
+
+    own = preferences.own_weights(trained.WEIGHTS)
+    return {"weights": own} if own else {}
+
+
 def inbetween_object(
     armature: bpy.types.Object,
     bones: Iterable[str] | None = None,
@@ -115,17 +175,23 @@ def inbetween_object(
     seed: int = 0,
     output: str = "BAKED",
     another: bool = False,
+    library: Sequence[Clip] = (),
 ) -> ObjectReport:
     """Fill gaps between the keys of an armature's bones (names; all when None) in a take, and show that.
 
     scope "GAP" is the gap around the current frame, "RANGE" every gap of frame_range (the scene's when
     None).  output "SPARSE" keys as few frames as stay within 0.5° and 2 mm; `another` makes one more take.
+    solver: "spline" fills every channel by itself; "auto" and all others of `solvers()` fill the pose, from the file's actions
+    for these bones and `library` where they search one (clips of another human are retargeted), and meet every key exactly.
     Accept the take or reject all with `bpy.ops.vivant.take_accept()` and `take_reject()`.
     Needs bpy.  Raises VivantError when there is nothing to fill or nothing may be written.
     """
     from .scene import inbetween
 
-    return inbetween.inbetween_object(armature, bones, scope, frame_range, solver, seed, output, another)
+    def ask(q: Question) -> tuple[Clip, Report]:
+        return motion.inbetween(_engine_for_networks, q.clip, q.keys, q.solver, q.library, q.seed, **_own_weights() | q.options)
+
+    return inbetween.inbetween_object(armature, bones, scope, frame_range, solver, seed, output, another, library, ask)
 
 
 def retarget(

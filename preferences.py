@@ -165,6 +165,12 @@ def weights_folders(context: bpy.types.Context | None = None) -> list[Path]:
     return [Path(bpy.path.abspath(folder.path)) for folder in get(context).weights_folders if folder.path]
 
 
+def own_weights(name: str, context: bpy.types.Context | None = None) -> str:
+    """The user's own file of weights of this name, which goes before the one that comes along; "" without any."""
+    found = [folder / name for folder in weights_folders(context) if (folder / name).is_file()]
+    return str(found[0]) if found else ""
+
+
 def cache_folder(context: bpy.types.Context | None = None) -> Path:
     """The folder whose content may be thrown away at any time; below the user's choice, which may hold other things."""
     chosen = get(context).cache_folder

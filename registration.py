@@ -6,7 +6,7 @@ from types import ModuleType
 import bpy
 
 from . import preferences, properties
-from .operators import contacts, engine, inbetween, retarget, splats_io, splats_render, takes
+from .operators import contacts, engine, inbetween, retarget, shots, splats_io, splats_render, takes
 from .panels import menus, sidebar
 from .panels import takes as takes_panels
 from .scene import drawing, ghosts
@@ -18,6 +18,7 @@ MODULES: tuple[ModuleType, ...] = (
     splats_io,
     splats_render,
     inbetween,
+    shots,
     takes,
     contacts,
     retarget,

@@ -57,6 +57,11 @@ class Windows:
         """Global positions (N, T, J, 3) and rotations (N, T, J, 4)."""
         return self.forward(self.rotations, self.root, self.translations)
 
+    def first(self, count: int) -> Windows:
+        """Only that many."""
+        moving = {joint: values[:count] for joint, values in self.translations.items()}
+        return Windows(self.skeleton, self.rotations[:count], self.root[:count], self.performers[:count], moving)
+
     def clips(self, frames: int) -> Iterator[Clip]:
         """The first frames of each window."""
         for index, (rotations, root) in enumerate(zip(self.rotations, self.root, strict=True)):

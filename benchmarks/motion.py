@@ -55,11 +55,12 @@ def measure(
     table: Table = {}
     notes = []
     for method, (solver, frames) in known.items():
+        tried = _protocol.fill(windows.first(1), _protocol.cases(frames), solver, library, **options).values()
+        if all(one.refused for one in tried):
+            notes.append(f"{method} cannot serve here: {' '.join(dict.fromkeys(why for one in tried for why in one.refused))}")
+            continue
         filled = _protocol.fill(windows, _protocol.cases(frames), solver, library, **options)
         refused = {why: count for one in filled.values() for why, count in one.refused.items()}
-        if all(sum(one.refused.values()) == len(windows) for one in filled.values()):
-            notes.append(f"{method} cannot serve here: {next(iter(refused))}")
-            continue
         notes += [f"{method} could not serve {count} windows of some gap: {why}" for why, count in refused.items()]
         table[method] = {gap: _protocol.measure(windows, sigma, gap, filled[gap, frames]) for gap in GAPS}
         _show(method, table)

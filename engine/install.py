@@ -21,6 +21,7 @@ from .client import clean_environment
 from .progress import State
 
 RUNS_JOBS = "import sys, numpy; sys.exit(sys.version_info < (3, 11))"
+RUNS_NETWORKS = "import sys; from importlib.util import find_spec as f; sys.exit(not (f('torch') and f('safetensors')))"
 MAKES_ENVIRONMENTS = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"
 
 

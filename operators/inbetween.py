@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import bpy
 
-from ..backends.common.errors import VivantError
 from ..scene import rigs
-from ..scene.inbetween import inbetween_object
+from ..scene.inbetween import SPLINE, Wish
+from .filling import FillsGaps, solver_items
 
 
-class VIVANT_OT_motion_inbetween(bpy.types.Operator):
+class VIVANT_OT_motion_inbetween(FillsGaps, bpy.types.Operator):
     """Fill the gaps between the keys of the selected bones (all if none is selected) in a take; your action stays as it is"""
 
     bl_idname = "vivant.motion_inbetween"
     bl_label = "In-Between"
-    bl_options = {"REGISTER", "UNDO"}
 
     scope: bpy.props.EnumProperty(
         name="Scope",
@@ -26,8 +25,9 @@ class VIVANT_OT_motion_inbetween(bpy.types.Operator):
     )
     frame_start: bpy.props.IntProperty(name="Start", description="First frame of the range", options={"SKIP_SAVE"})
     frame_end: bpy.props.IntProperty(name="End", description="Last frame of the range", options={"SKIP_SAVE"})
-    solver: bpy.props.EnumProperty(
-        name="Solver", items=[("spline", "Spline", "Cubic that meets the keys and the velocity of the motion around them")]
+    solver: bpy.props.EnumProperty(name="Solver", items=solver_items(), default=SPLINE)
+    seed: bpy.props.IntProperty(
+        name="Seed", description="Another number gives another motion, where the solver chooses among several", min=0
     )
     output: bpy.props.EnumProperty(
         name="Output",
@@ -48,33 +48,24 @@ class VIVANT_OT_motion_inbetween(bpy.types.Operator):
             layout.prop(self, "frame_start")
             layout.prop(self, "frame_end")
         layout.prop(self, "solver")
+        layout.prop(self, "seed")
         layout.prop(self, "output")
         layout.prop(self, "another")
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def wish(self, context: bpy.types.Context) -> Wish:
         for name in ("frame_start", "frame_end"):
             if not self.properties.is_property_set(name):
                 setattr(self, name, getattr(context.scene, name))
-        armature = context.active_object
-        try:
-            report = inbetween_object(
-                armature,
-                rigs.selected_bones(armature),
-                self.scope,
-                (self.frame_start, self.frame_end),
-                self.solver,
-                output=self.output,
-                another=self.another,
-            )
-        except VivantError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        for warning in report.warnings:
-            self.report({"WARNING"}, warning)
-        first, last = report.frames
-        bones = f"{len(report.bones)} bones" if len(report.bones) > 1 else f"'{report.bones[0]}'"
-        self.report({"INFO"}, f"Filled frames {first} to {last} of {bones}; accept or reject the take")
-        return {"FINISHED"}
+        return Wish(
+            rigs.selected_bones(context.active_object),
+            self.scope,
+            (self.frame_start, self.frame_end),
+            context.scene.frame_current_final,
+            self.solver,
+            self.seed,
+            self.output,
+            self.another,
+        )
 
 
 CLASSES = (VIVANT_OT_motion_inbetween,)

@@ -10,7 +10,8 @@ from pathlib import Path
 import bpy
 
 from .. import preferences
-from ..backends.common.errors import Cancelled, VivantError
+from ..backends.common.errors import Cancelled, NeedsEngine, VivantError
+from ..engine import install
 from ..engine.client import Engine
 from ..engine.install import Installation
 from ..engine.jobs import Job
@@ -26,6 +27,14 @@ def engine(context: bpy.types.Context | None = None) -> Engine:
     """The engine, in the Python of the preferences.  Raises EngineFailed or NeedsEngine when there is none."""
     _engine.python = preferences.engine_python(context)
     return _engine
+
+
+def engine_for_networks(context: bpy.types.Context | None = None) -> Engine:
+    """The engine, if its Python has PyTorch.  Raises NeedsEngine when it has not, and as `engine`."""
+    found = engine(context)
+    if not install.works(found.python, install.RUNS_NETWORKS):
+        raise NeedsEngine("The engine has no PyTorch.", "Press Install engine in Vivant's preferences.")
+    return found
 
 
 def close_engine() -> None:
@@ -88,6 +97,9 @@ class JobOperator:
             self._entry = self._start(context)
         except VivantError as error:
             return self._fail(error)
+        if self._entry.job.poll():
+            _running.remove(self._entry)
+            return self._apply(context, self._entry.job)
         self._timer = context.window_manager.event_timer_add(TICK, window=context.window)
         context.window_manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}

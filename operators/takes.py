@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import bpy
 
 from ..backends.common.errors import VivantError
-from ..scene import generated, takes
+from ..scene import generated, rigs, takes
+from ..scene.inbetween import SPLINE, Wish
+from .filling import Filling, FillsGaps
 
 
 class SettlesTake:
@@ -89,6 +92,52 @@ class VIVANT_OT_take_step(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class VIVANT_OT_take_again(FillsGaps, bpy.types.Operator):
+    """Run the solver of the shown take again with the next seed"""
+
+    bl_idname = "vivant.take_again"
+    bl_label = "Run Again"
+
+    another: bpy.props.BoolProperty(
+        name="As Another Take", description="Keep the take that is shown and make one more", options={"SKIP_SAVE"}
+    )
+
+    @classmethod
+    def description(cls, context: bpy.types.Context, properties: bpy.types.OperatorProperties) -> str:
+        if properties.another:
+            return "One more take of the same gaps and bones, by the same solver with the next seed"
+        return (
+            "Make the selected bones of this take anew, at the playhead or in the preview range, by its solver with the next "
+            "seed; all else stays as it is"
+        )
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return bool(takes.takes_of(context.active_object))
+
+    def wish(self, context: bpy.types.Context) -> Wish:
+        armature, scene = context.active_object, context.scene
+        every, shown = takes.takes_of(armature), armature.animation_data.action
+        take = shown if shown in every else every[-1]
+        made, frames = takes.made_of(take), takes.gap_of(take, armature.animation_data.action_slot)
+        if made is None or frames is None:
+            raise VivantError(f"The take '{take.name}' fills nothing.", "Use In-Between.")
+        seed = 1 + max(one.seed for one in map(takes.made_of, every) if one)
+        bones, scope, now = made.bones, made.scope, scene.frame_current_final
+        if not self.another:
+            bones = rigs.selected_bones(armature) or bones
+            scope = "RANGE" if scene.use_preview_range else "GAP"
+            frames = (scene.frame_preview_start, scene.frame_preview_end)
+        elif not frames[0] <= now <= frames[1]:
+            scope = "RANGE"
+        return Wish(bones, scope, frames, now, made.solver, seed, made.output, self.another)
+
+    def finish(self, context: bpy.types.Context, job: Filling[Any]) -> None:
+        super().finish(context, job)
+        if job.result().solver == SPLINE:
+            self.report({"WARNING"}, "The spline draws nothing at random: another seed makes the same of the same keys")
+
+
 def _number(settings: VIVANT_PG_takes) -> int:
     every, data = takes.takes_of(settings.id_data), settings.id_data.animation_data
     return every.index(data.action) + 1 if data and data.action in every else 0
@@ -147,4 +196,11 @@ def unregister() -> None:
     del bpy.types.Object.vivant_takes
 
 
-CLASSES = (VIVANT_OT_take_accept, VIVANT_OT_take_reject, VIVANT_OT_take_remove, VIVANT_OT_take_step, VIVANT_PG_takes)
+CLASSES = (
+    VIVANT_OT_take_accept,
+    VIVANT_OT_take_reject,
+    VIVANT_OT_take_remove,
+    VIVANT_OT_take_step,
+    VIVANT_OT_take_again,
+    VIVANT_PG_takes,
+)

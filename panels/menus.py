@@ -19,6 +19,7 @@ def _inbetween(self: bpy.types.Menu, context: bpy.types.Context) -> None:
     layout.separator()
     layout.operator("vivant.motion_inbetween", text="Fill Gap (Vivant)").scope = "GAP"
     layout.operator("vivant.motion_inbetween", text="Fill Every Gap (Vivant)").scope = "RANGE"
+    layout.operator_menu_enum("vivant.shots_inbetween", "which", text="Fill Many (Vivant)")
     if takes.original_of(armature):
         layout.operator_menu_enum("vivant.take_accept", "into")
         layout.operator("vivant.take_reject")

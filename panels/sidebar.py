@@ -169,6 +169,11 @@ class VIVANT_PT_motion(Tab, bpy.types.Panel):
         fill = column.operator("vivant.motion_inbetween", text="Fill Every Gap in Range", icon="ACTION")
         fill.scope = "RANGE"
         fill.frame_start, fill.frame_end = context.scene.frame_start, context.scene.frame_end
+        rigs = [thing for thing in context.selected_objects if thing.type == "ARMATURE"]
+        if len(rigs) > 1:
+            column.operator(
+                "vivant.shots_inbetween", text=f"Fill {len(rigs)} Armatures", icon="ARMATURE_DATA"
+            ).which = "SELECTED"
 
 
 class VIVANT_PT_retarget(Tab, bpy.types.Panel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import bpy
 
+from ..backends.motion.report import Quality
 from ..scene import generated, ghosts, planted, takes
 from .sidebar import Tab, paragraph
 
@@ -63,11 +64,7 @@ class VIVANT_PT_takes(Below, bpy.types.Panel):
         column = row.column(align=True)
         column.operator_context = "EXEC_DEFAULT"
         made = takes.made_of(take)
-        another = column.operator("vivant.motion_inbetween", text="", icon="ADD")
-        another.another = True
-        if made:
-            another.scope, another.output, another.solver = made.scope, made.output, made.solver
-            another.frame_start, another.frame_end = context.scene.frame_start, context.scene.frame_end
+        column.operator("vivant.take_again", text="", icon="ADD").another = True
         if original is not None:
             column.operator("vivant.take_remove", text="", icon="REMOVE")
         row = layout.row(align=True)
@@ -76,9 +73,17 @@ class VIVANT_PT_takes(Below, bpy.types.Panel):
         row.operator("vivant.take_step", text="", icon="TRIA_RIGHT").by = 1
         if original is None:
             return
+        chosen = len(context.selected_pose_bones or ()) if context.mode == "POSE" else 0
+        bones = f"{chosen} Bone{'s' if chosen > 1 else ''}" if chosen else "All Bones"
+        where = "in Preview Range" if context.scene.use_preview_range else "at Playhead"
+        layout.operator("vivant.take_again", text=f"Redo {bones} {where}", icon="FILE_REFRESH").another = False
         layout.prop(armature.vivant_takes, "strength", slider=True)
         if made:
             paragraph(layout, context, described(made))
+            if made.fallback:
+                paragraph(layout, context, f"Not what you chose: {made.fallback}", icon="INFO")
+            if made.quality and generated.strength_of(take) == 1:
+                paragraph(layout, context, judgement(made.quality))
         row = layout.row(align=True)
         row.scale_y = 1.2
         row.operator("vivant.take_accept", text="Accept", icon="CHECKMARK").into = "ACTION"
@@ -97,6 +102,17 @@ def described(made: takes.Made) -> str:
         keys = f"{made.keys:,} keys"
     moved = "your keys have not moved" if made.key_error == 0 else f"your keys have moved by up to {made.key_error:.2g}"
     return f"{made.solver.capitalize()}, seed {made.seed}; {where} of {bones}; {keys}; {moved}."
+
+
+def judgement(quality: Quality) -> str:
+    """What the panel says of a take's quality."""
+    said = []
+    if quality.slide is not None:
+        around = "" if quality.slide_around is None else f" ({quality.slide_around:.1f} around)"
+        said.append(f"feet slide {quality.slide:.1f} cm/s{around}")
+    if quality.jerk is not None:
+        said.append(f"jerk {quality.jerk:.2g} times that around")
+    return ("; ".join(said) or "no motion around to compare with").capitalize() + "."
 
 
 class VIVANT_PT_ghosts(Below, bpy.types.Panel):

@@ -56,6 +56,10 @@ def animation_of(owner: bpy.types.Object) -> tuple[bpy.types.Action, bpy.types.A
     if not owner.is_editable:
         raise VivantError(f"'{owner.name}' is linked from another file.", "Make a library override of it first.")
     data = owner.animation_data
+    if data and data.action is None and any(track.strips for track in data.nla_tracks):
+        raise VivantError(
+            f"'{owner.name}' moves by NLA strips alone.", "Assign a strip's action to it first, or bake the strips."
+        )
     if data is None or data.action is None:
         raise VivantError(f"'{owner.name}' has no action.", "Key at least two poses first.")
     if data.use_tweak_mode:

@@ -2,15 +2,15 @@
 """Draws ghosts and motion trails of the active armature's takes in the 3D viewports.
 
 Ghosts are stick figures at every n-th frame of the gaps, trails the ways of some bones; the shown take is bright, the others
-are dim.  Poses are sampled once when something changed, one action at a time between two events, never while the user drags;
-a redraw only draws.
+are dim.  Poses are sampled once when something changed, in slices of time between events, never while the user drags; a redraw
+only draws.
 """
 
 from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from bpy.app.handlers import persistent
 from gpu_extras.batch import batch_for_shader
 
-from . import takes, traces
+from . import beside, takes, traces
 from .traces import Array
 
 Colour = tuple[float, float, float, float]
@@ -40,6 +40,7 @@ sampled = 0  # actions sampled since registering
 _handle: Any = None
 _not_before = 0.0
 _sampling = False
+_work: tuple[tuple[int, int], object, Generator[str, None, Array]] | None = None  # which sticks, what for, how
 _changes: dict[int, int] = {}  # session_uid of an action or an armature -> how often it changed
 _sticks: dict[tuple[int, int], tuple[object, Array]] = {}  # (armature, action) -> what for, heads and tails
 _pictures: dict[int, Picture] = {}  # by armature
@@ -93,7 +94,7 @@ def _shows(armature: bpy.types.Object | None, settings: Any) -> bool:
 
 
 def _update() -> float | None:
-    """The timer: samples one action and asks to be called again, or makes the pictures when all are there."""
+    """The timer: samples for a moment and asks to be called again, or makes the pictures when all poses are there."""
     windows = bpy.context.window_manager.windows
     wait = _not_before - time.monotonic()
     dragging = any(running.bl_idname.startswith(DRAGGING) for window in windows for running in window.modal_operators)
@@ -106,9 +107,11 @@ def _update() -> float | None:
         shown = armature.animation_data.action
         every = [*(take for take in takes.takes_of(armature) if take != shown), shown]
         frames = traces.frames_of(armature, window.scene)
+        until = time.monotonic() + beside.SLICE
         with bpy.context.temp_override(window=window):
-            if _sample_one(armature, every, frames):
-                return 0.0
+            while _sample(armature, every, frames):
+                if time.monotonic() > until:
+                    return 0.0
         bones = traces.trail_bones(armature)
         marks = traces.marks(armature, shown, bones)
         looks = _looks(armature, settings)
@@ -121,23 +124,28 @@ def _update() -> float | None:
     return None
 
 
-def _sample_one(armature: bpy.types.Object, every: Sequence[bpy.types.Action], frames: list[int]) -> bool:
-    """Sample the poses of the first action whose are not known; whether there was one."""
-    global _sampling, sampled
+def _sample(armature: bpy.types.Object, every: Sequence[bpy.types.Action], frames: list[int]) -> bool:
+    """Take one more slice of time to sample the first action whose poses are not known; whether there was one."""
+    global _work, _sampling, sampled
     uid = armature.session_uid
     for action in reversed(every):
+        key = uid, action.session_uid
         what = (frames, _changes.get(uid, 0), _changes.get(action.session_uid, 0))
-        known = _sticks.get((uid, action.session_uid))
-        if known is None or known[0] != what:
+        if _sticks.get(key, (None,))[0] == what:
+            continue
+        if _work is None or _work[:2] != (key, what):
+            _work = key, what, traces.sticks(armature, action, frames)
+            sampled += 1
+        _sampling = True
+        try:
+            next(_work[2])
+        except StopIteration as end:
             if len(_sticks) > 64:  # of takes that are no more
                 _sticks.clear()
-            _sampling = True
-            try:
-                _sticks[uid, action.session_uid] = what, traces.sticks(armature, action, frames)
-            finally:
-                _sampling = False
-            sampled += 1
-            return True
+            _sticks[key], _work = (what, end.value), None
+        finally:
+            _sampling = False
+        return True
     return False
 
 
@@ -229,7 +237,8 @@ def _dots(seen: Seen, name: str, points: Array, colour: Colour, size: float) -> 
 def _draw_batch(seen: Seen, name: str, kind: str, points: Array, colour: Colour, shader: gpu.types.GPUShader) -> None:
     """Draw points that the card gets once."""
     if name not in seen.batches:
-        seen.batches[name] = batch_for_shader(shader, kind, {"pos": np.ascontiguousarray(points)})
+        places: Any = np.ascontiguousarray(points)  # mypy knows no array as a buffer
+        seen.batches[name] = batch_for_shader(shader, kind, {"pos": places})
     shader.uniform_float("color", colour)
     seen.batches[name].draw(shader)
 
@@ -290,6 +299,8 @@ def _note_changes(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> Non
 @persistent
 def _forget_all(*_: object) -> None:
     """Another file, or another state of this one."""
+    global _work
+    _work = None
     _sticks.clear()
     _pictures.clear()
     refresh()

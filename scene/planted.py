@@ -14,8 +14,8 @@ import bpy
 import numpy as np
 
 from ..backends.common.errors import VivantError
-from ..backends.motion import contacts
-from . import actions, rigs, scratch, skeletons, takes
+from ..backends.motion import contacts, humanoid
+from . import actions, beside, rigs, skeletons, takes
 
 Range = tuple[int, int]
 
@@ -75,7 +75,9 @@ def detect(armature: bpy.types.Object, first: int, last: int) -> dict[str, list[
     if not feet:
         raise VivantError(f"'{armature.name}' has no legs that Vivant knows.", "Plant its bones by hand.")
     render, frames = bpy.context.scene.render, range(first, last + 1)
-    places = scratch.sample(armature, [armature.animation_data.action], frames, list(feet))[0, ..., :3, 3]
+    action, slot = actions.animation_of(armature)
+    poses = beside.at_once(beside.poses(armature, list(feet), action, slot.handle, frames, pauses=False))
+    places = poses.in_world[..., :3, 3]
     down = contacts.standing(
         places[..., [0, 2, 1]] * (1, 1, -1), np.array(list(feet.values())), render.fps / render.fps_base, SHORTEST
     )
@@ -83,7 +85,7 @@ def detect(armature: bpy.types.Object, first: int, last: int) -> dict[str, list[
     for bone, stands in zip(feet, down.T, strict=True):
         for start, end in contacts.runs(stands):
             plant(armature, [bone], first + start, first + end)
-    return contacts_of(*actions.animation_of(armature))
+    return contacts_of(action, slot)
 
 
 def feet_of(armature: bpy.types.Object) -> dict[str, float]:
@@ -92,6 +94,7 @@ def feet_of(armature: bpy.types.Object) -> dict[str, float]:
     names = list(skeleton.names)
     try:
         human = skeletons.posed_human_of(armature)
+        humanoid.check(human, names)
         legs = [
             (names.index(human[f"thigh.{side}"]), names.index(human[f"foot.{side}"]), human.get(f"toe.{side}"))
             for side in "LR"

@@ -61,7 +61,7 @@ def keyed_groups(
 ) -> tuple[list[Group], dict[str, list[str]]]:
     """The keyed channels of some bones (of all when None), and the bones of which some were left out, by reason.
 
-    A rotation is looked for in the bone's own mode: other rotation curves animate nothing.
+    A rotation is looked for in the bone's own mode: other rotation curves animate nothing.  A driven channel follows no keys.
     Raises VivantError for a name that is no bone.
     """
     pose = pose_of(armature)
@@ -70,28 +70,32 @@ def keyed_groups(
     if unknown:
         raise VivantError(f"'{armature.name}' has no bone '{unknown[0]}'.", "Give names of its pose bones.")
     groups: list[Group] = []
-    left_out: dict[str, list[str]] = {"locked": [], "muted": []}
+    drivers = armature.animation_data.drivers if armature.animation_data else ()
+    driven = {(driver.data_path, driver.array_index) for driver in drivers if not driver.mute}
+    left_out: dict[str, list[str]] = {"locked": [], "muted": [], "driven": []}
     for bone in (pose.bones[name] for name in names):
         rotation = FOUR.get(bone.rotation_mode, "rotation_euler")
         for path, mode, locks in (
             ("location", "", bone.lock_location),
-            (rotation, bone.rotation_mode, _rotation_locks(bone)),
+            (rotation, bone.rotation_mode, rotation_locks(bone)),
             ("scale", "", bone.lock_scale),
         ):
             channels = [curves.get((f"{bone.path_from_id()}.{path}", index)) for index in range(len(locks))]
             keyed = [(c, lock) for c, lock in zip(channels, locks, strict=True) if c is not None and len(c.keyframe_points)]
             muted = [c for c, _ in keyed if c.mute or (c.group and c.group.mute)]
             locked = [c for c, lock in keyed if lock or c.lock or (c.group and c.group.lock)]
-            for reason, found in (("muted", muted), ("locked", locked)):
+            moved = [c for c, _ in keyed if (c.data_path, c.array_index) in driven]
+            for reason, found in (("muted", muted), ("locked", locked), ("driven", moved)):
                 if found and bone.name not in left_out[reason]:
                     left_out[reason].append(bone.name)
-            free = tuple(c for c, _ in keyed if c not in muted and c not in locked)
+            free = tuple(c for c, _ in keyed if c not in muted and c not in locked and c not in moved)
             if free:
                 groups.append(Group(bone.name, mode, free, len(free) == len(locks)))
     return groups, {reason: found for reason, found in left_out.items() if found}
 
 
-def _rotation_locks(bone: bpy.types.PoseBone) -> list[bool]:
+def rotation_locks(bone: bpy.types.PoseBone) -> list[bool]:
+    """Which components of a bone's rotation, in its own mode, are locked."""
     axes = list(bone.lock_rotation)
     if bone.rotation_mode not in FOUR:
         return axes

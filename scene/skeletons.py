@@ -31,13 +31,14 @@ SWITCHES = [(f"{limb}_parent.{side}", "IK_FK") for side in "LR" for limb in ("up
 SWITCHES += [(f"c_{end}_ik.{side}", "ik_fk_switch") for side in "lr" for end in ("hand", "foot")]
 
 
-def clip_of(armature: bpy.types.Object, frames: Sequence[float]) -> Clip:
+def clip_of(armature: bpy.types.Object, frames: Sequence[float], hierarchy: Mapping[str, str] | None = None) -> Clip:
     """The armature's pose, its constraints and drivers evaluated, at evenly spaced frames of the scene.
 
+    hierarchy: the bones and the one each hangs on, as `limbs.pose_bones` gives them; when None all bones on their parents.
     Joint 0 is the first root bone; bones that have no parent besides it hang on it.  Bones' scale is left out.
     Raises VivantError for anything that is no armature with bones.
     """
-    names = _bones(armature)
+    names = _bones(armature) if hierarchy is None else list(hierarchy)
     scene = bpy.context.scene
     now = scene.frame_current, scene.frame_subframe
     matrices = np.empty((len(frames), len(names), 4, 4))
@@ -45,10 +46,10 @@ def clip_of(armature: bpy.types.Object, frames: Sequence[float]) -> Clip:
         scene.frame_set(int(frame // 1), subframe=float(frame % 1))
         evaluated = armature.evaluated_get(bpy.context.evaluated_depsgraph_get())
         world = evaluated.matrix_world
-        row[:] = [world @ bone.matrix for bone in evaluated.pose.bones]
+        row[:] = [world @ evaluated.pose.bones[name].matrix for name in names]
     scene.frame_set(now[0], subframe=now[1])
     span = frames[-1] - frames[0] if len(frames) > 1 else 1
-    return as_clip(skeleton_of(armature), matrices, _fps() * max(len(frames) - 1, 1) / span)
+    return as_clip(skeleton_of(armature, hierarchy), matrices, _fps() * max(len(frames) - 1, 1) / span)
 
 
 def as_clip(skeleton: Clip, matrices: Array, fps: float) -> Clip:
@@ -66,11 +67,11 @@ def as_clip(skeleton: Clip, matrices: Array, fps: float) -> Clip:
     return skeleton.replace(fps=fps, rotations=quaternions.continuous(local), root=positions[:, 0], translations=translations)
 
 
-def skeleton_of(armature: bpy.types.Object) -> Clip:
-    """The armature's rest pose, where its object now stands, as a clip without frames."""
-    names = _bones(armature)
-    bones = armature.data.bones
-    parents = [names.index(bone.parent.name) if bone.parent else 0 for bone in bones]
+def skeleton_of(armature: bpy.types.Object, hierarchy: Mapping[str, str] | None = None) -> Clip:
+    """The armature's rest pose, where its object now stands, as a clip without frames; hierarchy as in `clip_of`."""
+    names = _bones(armature) if hierarchy is None else list(hierarchy)
+    above = hierarchy or {bone.name: bone.parent.name if bone.parent else "" for bone in armature.data.bones}
+    parents = [names.index(above[name]) if above[name] else 0 for name in names]
     parents[0] = -1
     return _skeleton(armature, names, parents)
 

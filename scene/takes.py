@@ -19,6 +19,7 @@ from typing import Any
 import bpy
 
 from ..backends.common.errors import VivantError
+from ..backends.motion.report import Quality
 from . import actions
 
 KEY = "vivant"
@@ -50,8 +51,8 @@ def _record(key: Sequence[float]) -> tuple:
 
 @dataclass(frozen=True)
 class Made:
-    """How a take was made, last: solver, seed, scope, first and last frame, bones, BAKED or SPARSE, generated keys, and the
-    largest change of a key of the user's."""
+    """How a take was made, last: solver, seed, scope, first and last frame, bones, BAKED or SPARSE, generated keys, the
+    largest change of a key of the user's, why it was not the solver asked for, and what it looks like (see `judged`)."""
 
     solver: str
     seed: int
@@ -61,6 +62,8 @@ class Made:
     output: str
     keys: int
     key_error: float
+    fallback: str = ""
+    quality: Quality | None = None
 
 
 def original_of(armature: bpy.types.Object | None) -> bpy.types.Action | None:
@@ -163,12 +166,12 @@ def accept_as_strip(armature: bpy.types.Object) -> bpy.types.Action:
             f"The action of '{armature.name}' is blended with the NLA strips below it.", "Accept the take into the action."
         )
     start, end = min(start for start, _ in gaps), max(end for _, end in gaps)
-    first, last = original.frame_range
+    keyed = original.curve_frame_range
     made = _detach(take, original)
     extrapolation = data.action_extrapolation
     _close(armature, take, original, slot)
     data.action = None
-    _add_strip(data, original, handle, min(first, scene.frame_start), max(last, scene.frame_end), extrapolation)
+    _add_strip(data, original, handle, min(keyed[0], scene.frame_start), max(keyed[1], scene.frame_end), extrapolation)
     _add_strip(data, made, handle, start, end, "NOTHING")
     return made
 
@@ -217,6 +220,7 @@ def _add_strip(
     strip = track.strips.new(action.name, math.floor(first), action)
     strip.action_slot = next(slot for slot in action.slots if slot.handle == handle)
     strip.use_sync_length = False
+    strip.action_frame_end = last  # neither end can pass the other, wherever Blender put them
     strip.action_frame_start, strip.action_frame_end = first, last
     strip.frame_start, strip.frame_end = first, last
     strip.extrapolation, strip.blend_type = extrapolation, "REPLACE"
@@ -278,8 +282,17 @@ def set_fills(action: bpy.types.Action, slot: bpy.types.ActionSlot, fills: Mappi
 
 def made_of(take: bpy.types.Action) -> Made | None:
     """How a take was made; None for other actions."""
-    known = known_of(take, "made")
-    return Made(**json.loads(known)) if known else None
+    facts = json.loads(known_of(take, "made") or "{}")
+    quality = facts.pop("quality", None)
+    return Made(**facts, quality=Quality(**quality) if quality else None) if facts else None
+
+
+def gap_of(take: bpy.types.Action, slot: bpy.types.ActionSlot) -> actions.Gap | None:
+    """Times of the outermost keys around the frames in which a take was filled last; None for what is no take."""
+    made = made_of(take)
+    every = [gap for fill in fills_of(take, slot).values() for gap in fill.gaps] if made else []
+    gaps = [gap for gap in every if gap[0] < made.frames[1] and gap[1] > made.frames[0]]
+    return (min(start for start, _ in gaps), max(end for _, end in gaps)) if gaps else None
 
 
 def note(take: bpy.types.Action, **facts: object) -> None:

@@ -6,13 +6,14 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections.abc import Generator
 
 import bpy
 import numpy as np
 from numpy.typing import NDArray
 
 from ..backends.common.errors import VivantError
-from . import actions, planted, rigs, scratch, skeletons, takes
+from . import actions, beside, planted, rigs, skeletons, takes
 
 Array = NDArray[np.float32]
 
@@ -36,18 +37,37 @@ def _gaps(armature: bpy.types.Object, take: bpy.types.Action) -> list[actions.Ga
     return [gap for fill in takes.fills_of(take, armature.animation_data.action_slot).values() for gap in fill.gaps]
 
 
-def sticks(armature: bpy.types.Object, action: bpy.types.Action, frames: list[int]) -> Array:
-    """Heads and tails (F, B, 2, 3) of all bones in the world, as one of the armature's takes or its action has them."""
-    matrices = scratch.sample(armature, [action], frames)[0]
-    lengths = np.array([bone.bone.length for bone in armature.pose.bones])
+def sticks(armature: bpy.types.Object, action: bpy.types.Action, frames: list[int]) -> Generator[str, None, Array]:
+    """Heads and tails (F, B, 2, 3) of all bones in the world, as one of the armature's takes or its action has them.
+
+    Yields how far it is.
+    """
+    bones = armature.pose.bones
+    lengths = np.array([bone.bone.length for bone in bones])
+    handle = armature.animation_data.action_slot_handle
+    poses = yield from beside.poses(armature, [bone.name for bone in bones], action, handle, frames)
+    matrices = poses.in_world
     heads = matrices[..., :3, 3]
     return np.stack([heads, heads + lengths[:, None] * matrices[..., :3, 1]], axis=2).astype(np.float32)
 
 
 def ghost_bones(armature: bpy.types.Object) -> list[int]:
-    """Indices of the bones that a ghost is made of: those that deform, as controls would hide it; else all."""
-    every = range(len(armature.pose.bones))
-    return [index for index in every if armature.pose.bones[index].bone.use_deform] or list(every)
+    """Indices of the bones that a ghost is made of: those that deform, as controls would hide it; else all.
+
+    Without the bones of a human's face.
+    """
+    bones, human = armature.pose.bones, _human_of(armature)
+    shown = [index for index, bone in enumerate(bones) if bone.bone.use_deform] or list(range(len(bones)))
+    return [index for index in shown if human.get("head") not in [above.name for above in bones[index].parent_recursive]]
+
+
+def _human_of(armature: bpy.types.Object) -> dict[str, str]:
+    """Bones of a human's joints; none where it is no human whose pose can be read."""
+    try:
+        human = skeletons.posed_human_of(armature)
+    except VivantError:
+        return {}
+    return {joint: bone for joint, bone in human.items() if bone in armature.pose.bones}
 
 
 def trail_bones(armature: bpy.types.Object) -> list[str]:
@@ -60,12 +80,9 @@ def trail_bones(armature: bpy.types.Object) -> list[str]:
     held = [bone for bone in planted.contacts_of(action, armature.animation_data.action_slot) if bone in bones]
     chosen = rigs.selected_bones(armature) if armature.mode == "POSE" else None
     if chosen is None:
-        try:
-            human = skeletons.posed_human_of(armature)
-            chosen = [human[joint] for joint in HUMAN if joint in human]
-        except VivantError:
-            root, ends = bones[0].name, [bone.name for bone in bones if not bone.children]
-            chosen = [root, *(ends if len(ends) <= 12 else [])]
+        human, ends = _human_of(armature), [bone.name for bone in bones if not bone.children]
+        chosen = [human[joint] for joint in HUMAN if joint in human]
+        chosen = chosen or [bones[0].name, *(ends if len(ends) <= 12 else [])]
     return list(dict.fromkeys([*chosen, *held]))
 
 

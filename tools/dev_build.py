@@ -24,7 +24,8 @@ from tools import dev_envs, dev_manifest, dev_wheels
 from tools.dev_envs import ROOT, Unavailable, say
 
 DIST = ROOT / "dist"
-SIZE_LIMIT = 5_000_000  # bytes of the zip without wheels
+SIZE_LIMIT = 5_000_000  # bytes of the zip without wheels and weights
+WEIGHTS_LIMIT = 35_000_000
 
 # Which environment stands for a Python, and what its wheels' extension says about Blender versions.
 BLENDERS = {
@@ -123,14 +124,24 @@ def write_repository(archive: pathlib.Path) -> None:
             shutil.copy(pathlib.Path(temporary, name), archive.parent / name)
 
 
+def check_size(archive: pathlib.Path) -> None:
+    """Raises Unavailable when a zip without wheels is larger than was promised."""
+    with zipfile.ZipFile(archive) as opened:
+        weights = sum(entry.compress_size for entry in opened.infolist() if entry.filename.startswith("weights/"))
+    for what, size, limit in (
+        ("The zip without weights", archive.stat().st_size - weights, SIZE_LIMIT),
+        ("Its weights", weights, WEIGHTS_LIMIT),
+    ):
+        if size > limit:
+            raise Unavailable(f"{what}: {size / 1e6:.1f} MB, more than the {limit / 1e6:.0f} MB that were promised.")
+
+
 def build_plain() -> None:
     """The zip for everybody: no wheels, tried out in every Blender that can be had here."""
     version = dev_manifest.read()["version"]
     archive = write_zip(DIST / f"vivant-{version}.zip", [], {})
-    size = archive.stat().st_size
-    if size > SIZE_LIMIT:
-        raise Unavailable(f"The zip has {size / 1e6:.1f} MB, more than the {SIZE_LIMIT / 1e6:.0f} MB that were promised.")
-    say(f"{archive.relative_to(ROOT)}: {size / 1e6:.2f} MB, valid")
+    check_size(archive)
+    say(f"{archive.relative_to(ROOT)}: {archive.stat().st_size / 1e6:.2f} MB, valid")
     for name in ("blender-5.2", "blender-4.5", "blender-5.1", "blender-5.0"):
         if dev_envs.ready(name) or name in ("blender-5.2", "blender-4.5"):
             try:

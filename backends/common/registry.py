@@ -19,6 +19,8 @@ KINDS = {
     "echo": ".selftest:echo",
     "doctor": ".selftest:doctor",
     "motion.inbetween": "..motion.job:run",
+    "motion.phase_train": "..motion.phase.job:run",
+    "motion.inbetween_many": "..motion.batch:run",
     "splats.render": "..gaussian.render.job:run",
 }
 

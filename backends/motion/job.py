@@ -44,7 +44,7 @@ def run(parameters: Parameters, arrays: Arrays, progress: Progress) -> tuple[Par
 
 def answer(values: Parameters, arrays: Arrays) -> tuple[Clip, solve.Report]:
     """What `solve.inbetween` returned in the engine, from the result of the job."""
-    return from_arrays(arrays), solve.Report(**{**values, "warnings": tuple(values["warnings"])})
+    return from_arrays(arrays), solve.Report.of(values)
 
 
 def _clip(arrays: Arrays, prefix: str) -> Clip:

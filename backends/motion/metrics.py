@@ -52,10 +52,14 @@ def skating(feet: Array, floor: float = 0.0) -> float:
     Positions in metres, Y up.  A foot weighs 2 - 2^(height / 2.5 cm), none above 2.5 cm; the mean is over the steps in which a
     foot has weight.  The measure is sharp in `floor`: see `floor_height`.
     """
-    step = 100 * np.linalg.norm(np.diff(feet, axis=0), axis=-1)
-    height = 100 * np.abs(feet[1:, :, 1] - floor)
-    weight = np.clip(2 - 2 ** (height / 2.5), 0, 1)
+    step, weight = steps(feet, floor)
     return float(np.sum(step * weight) / max(int(np.count_nonzero(weight)), 1))
+
+
+def steps(feet: Array, floor: float = 0.0) -> tuple[Array, Array]:
+    """Lengths in centimetres (F - 1, K) of the steps that `skating` counts, and their weights."""
+    height = 100 * np.abs(feet[1:, :, 1] - floor)
+    return 100 * np.linalg.norm(np.diff(feet, axis=0), axis=-1), np.clip(2 - 2 ** (height / 2.5), 0, 1)
 
 
 def floor_height(toes: Array) -> float:

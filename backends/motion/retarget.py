@@ -35,11 +35,16 @@ def rest_pose(clip: Clip) -> tuple[Array, Array]:
 
 
 def resample(clip: Clip, fps: float) -> Clip:
-    """The clip at another frame rate, rotations by slerp and positions in straight lines; it begins at the same time."""
+    """The clip at another frame rate, as by `sample`; it begins at the same time."""
     if math.isclose(fps, clip.fps, rel_tol=1e-6):
         return clip
     count = math.floor((len(clip) - 1) * fps / clip.fps + 1e-6) + 1
-    times = np.minimum(np.arange(count) * (clip.fps / fps), len(clip) - 1)
+    return sample(clip, np.arange(count) * (clip.fps / fps)).replace(fps=fps)
+
+
+def sample(clip: Clip, times: Array) -> Clip:
+    """The clip at some times (N,) in frames, rotations by slerp and positions in straight lines."""
+    times = np.minimum(times, len(clip) - 1)
     before = np.minimum(times.astype(int), max(len(clip) - 2, 0))
     after = np.minimum(before + 1, len(clip) - 1)
     share = times - before
@@ -49,7 +54,7 @@ def resample(clip: Clip, fps: float) -> Clip:
 
     turned = quaternions.slerp(clip.rotations[before], clip.rotations[after], share[:, None])
     moved = {joint: straight(values) for joint, values in clip.translations.items()}
-    return clip.replace(fps=fps, rotations=turned, root=straight(clip.root), translations=moved)
+    return clip.replace(rotations=turned, root=straight(clip.root), translations=moved)
 
 
 def retarget(
@@ -65,14 +70,14 @@ def retarget(
     if not len(clip):
         raise VivantError("The source has no motion.", "Choose a file or an action with frames.")
     source_rest, target_rest = rest_pose(clip), rest_pose(target)
-    source = _indices(clip, source_human, source_rest[0])
-    into = _indices(target, target_human, target_rest[0])
+    source = indices(clip, source_human, source_rest[0])
+    into = indices(target, target_human, target_rest[0])
     positions, rotations = clip.forward()
 
     turns = {
         joint: quaternions.multiply(rotations[:, at], quaternions.conjugate(source_rest[1][at])) for joint, at in source.items()
     }
-    turns.update(_spine_turns(turns, source, into, source_rest[0], target_rest[0]))
+    turns.update(spine_turns(turns, source, into, source_rest[0], target_rest[0]))
     fitted = _fitted_rest(source, into, source_rest[0], target_rest)
     world_of = {into[joint]: quaternions.multiply(turns[joint], fitted[joint]) for joint in into if joint in turns}
 
@@ -96,7 +101,7 @@ def retarget(
         return _attached(still.replace(translations={pelvis: offset}), into, target_rest)
 
     feet = [[human[joint] for joint in _feet(source, into)] for human in (source, into)]
-    places = _travel(positions[:, source["pelvis"]], source, into, source_rest[0], target_rest[0], feet)
+    places = _travel(positions[:, source["pelvis"]], source, into, source_rest[0], target_rest[0])
     if in_place:
         places[:, [0, 2]] = target_rest[0][pelvis, [0, 2]]
     if _hangs(source_rest[0], source, feet[0]):
@@ -107,14 +112,15 @@ def retarget(
     return placed(places)
 
 
-def _indices(clip: Clip, human: Mapped | None, places: Array) -> dict[str, int]:
+def indices(clip: Clip, human: Mapped | None, places: Array) -> dict[str, int]:
+    """Canonical joint -> index of a mapping, or of what is found (places (J, 3): the rest pose).  Raises as `retarget`."""
     names = list(clip.names)
     found = humanoid.find(names, clip.parents, places) if human is None else human
     humanoid.check(found, names)
     return {joint: names.index(name) for joint, name in found.items()}
 
 
-def _spine_turns(
+def spine_turns(
     turns: Mapping[str, Array], source: Mapping[str, int], into: Mapping[str, int], source_rest: Array, target_rest: Array
 ) -> dict[str, Array]:
     """Turns (F, 4) of the target's spine, taken from the source's at the same share of the way from pelvis to chest."""
@@ -207,19 +213,19 @@ def _hangs(rest: Array, human: Mapping[str, int], feet: list[int]) -> bool:
     return bool(foot < -SUNK * (rest[human["pelvis"], 1] - foot))
 
 
-def _travel(
-    pelvis: Array,
-    source: Mapping[str, int],
-    into: Mapping[str, int],
-    source_rest: Array,
-    target_rest: Array,
-    feet: list[list[int]],
-) -> Array:
+def _travel(pelvis: Array, source: Mapping[str, int], into: Mapping[str, int], source_rest: Array, target_rest: Array) -> Array:
     """Where the target's pelvis goes (F, 3): from its rest as the source's from its own, scaled by the lengths of the legs."""
-    thighs = [[human[f"thigh.{side}"] for side in humanoid.SIDES] for human in (source, into)]
+    scale = stride(source, into, source_rest, target_rest)
+    return target_rest[into["pelvis"]] + scale * (pelvis - source_rest[source["pelvis"]])
+
+
+def stride(source: Mapping[str, int], into: Mapping[str, int], source_rest: Array, target_rest: Array) -> float:
+    """How many times as long the target's legs are as the source's, by their rest poses (J, 3)."""
+    joints = [f"thigh.{side}" for side in humanoid.SIDES], _feet(source, into)
+    hips, feet = ([[human[joint] for joint in part] for human in (source, into)] for part in joints)
     rests = (source_rest, target_rest)
-    legs = [np.linalg.norm(rest[hip] - rest[foot], axis=1).sum() for rest, hip, foot in zip(rests, thighs, feet, strict=True)]
-    return target_rest[into["pelvis"]] + legs[1] / max(legs[0], 1e-9) * (pelvis - source_rest[source["pelvis"]])
+    legs = [np.linalg.norm(rest[hip] - rest[foot], axis=1).sum() for rest, hip, foot in zip(rests, hips, feet, strict=True)]
+    return float(legs[1] / max(legs[0], 1e-9))
 
 
 def _followers(clip: Clip, target: Clip, driven: set[int], pelvis: int) -> Array:

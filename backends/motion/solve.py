@@ -15,6 +15,7 @@ from ..common import rotations as quaternions
 from ..common.errors import Cancelled, VivantError
 from . import interpolate, retrieval, spline, trained
 from .clip import Clip
+from .phase import solver as phases
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -65,6 +66,13 @@ SOLVERS = {
             lambda clip, library, **options: trained.runs_here() and trained.serves(clip, **options),
             engine=True,
         ),
+        Solver(
+            "phase",
+            "Walks through the gap part by part, led by their phases; style and sliders for each part",
+            "a phase model of the skeleton; the one that comes along knows CMU's Daz conversion",
+            phases.fill,
+            ("phase_model", "style", "amplitude", "tempo", "shift"),
+        ),
     )
 }
 AUTO = "auto"
@@ -89,6 +97,11 @@ class Report:
     warnings: tuple[str, ...]
     key_error: float
     fallback: str = ""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Report:
+        """The report whose fields went through JSON."""
+        return cls(**{**values, "warnings": tuple(values["warnings"])})
 
 
 def needs_engine(solver: str, clip: Clip, **options: Any) -> bool:

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from ..common import weights as weight_files
 from ..common.errors import NeedsEngine, NeedsWeights, VivantError
-from . import humanoid
 from .clip import Clip
-from .retarget import rest_pose
+from .retarget import indices, rest_pose
 
 if TYPE_CHECKING:
     from .transformer.network import Network
@@ -36,19 +35,10 @@ def serves(clip: Clip, weights: str = "", human: Mapping[str, str] | None = None
     """Whether there are weights and the clip is a human's; `runs_here` is another question."""
     try:
         weight_file(weights)
-        find_human(clip, human)
+        indices(clip, human, rest_pose(clip)[0])
     except VivantError:
         return False
     return True
-
-
-def find_human(clip: Clip, human: Mapping[str, str] | None = None) -> Mapping[str, str]:
-    """The mapping from canonical joint to name given, checked, or else found.  Raises VivantError where there is none."""
-    names = list(clip.names)
-    if human is None:
-        return humanoid.find(names, clip.parents, rest_pose(clip)[0])
-    humanoid.check(human, names)
-    return human
 
 
 def weight_file(weights: str = "") -> Path:
@@ -66,14 +56,21 @@ def fill(
     """The clip with its gaps filled, and sentences for the user; see `solve.Solver`.
 
     weights: a file of the user's own; human: canonical joint -> name, where the names do not say it.
-    Raises NeedsWeights, NeedsEngine where there is no torch, and as `transformer.solver.fill`.
+    Raises NeedsWeights, NeedsEngine where there is no torch, and as `transformer.human.fill`.
     """
     path = weight_file(weights)
     if not runs_here():
         raise NeedsEngine("The trained model needs PyTorch.", "Press Install engine in Vivant's preferences.")
-    from .transformer import solver
+    import torch
 
-    return solver.fill(_network(path, path.stat().st_mtime_ns), clip, keys, human)
+    from .transformer import human as solver
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more would wait for each other longer than they work, the more so on a busy machine
+    try:
+        return solver.fill(_network(path, path.stat().st_mtime_ns), clip, keys, human)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @functools.lru_cache(maxsize=2)

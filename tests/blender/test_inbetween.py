@@ -306,7 +306,7 @@ def test_straight_extrapolation_stays_where_the_gap_ends_a_curve(scene, frames, 
         ),
         (lambda rig: setattr(posing.curves(rig)[0].keyframe_points[2], "co", (10, math.nan)), "not a finite number"),
         (lambda rig: bpy.context.scene.frame_set(99), "Frame 99 lies in no gap"),
-        (lambda rig: [setattr(curve, "lock", True) for curve in posing.curves(rig)], "neither locked nor muted"),
+        (lambda rig: [setattr(curve, "lock", True) for curve in posing.curves(rig)], "has keys that are not locked"),
     ],
 )
 def test_what_cannot_be_filled_is_said_in_a_sentence_and_changes_nothing(scene, operators, spoil, says):

@@ -94,6 +94,20 @@ def test_the_strip_covers_just_what_was_filled_above_a_strip_of_the_user_s_actio
     assert np.array_equal(muted, evaluated(rig))
 
 
+def test_strips_of_keys_between_frames_move_the_rig_as_the_take_did(scene):
+    frames = (1.25, 5.5, 10.5, 20.25, 26, 30.75)
+    rig = posing.turning_rig(frames=frames)
+    rig.animation_data.action.use_frame_range = True
+    rig.animation_data.action.frame_start, rig.animation_data.action.frame_end = 5, 9
+    scene.frame_start, scene.frame_end = 4, 20
+    scene.frame_set(14)
+    inbetween_object(rig)
+    times = [1.25, 3, 10.5, 10.75, 13, 20.25, 20.5, 28, 30.75]
+    shown = evaluated(rig, times)
+    takes.accept_as_strip(rig)
+    assert np.allclose(evaluated(rig, times), shown, rtol=0, atol=1e-5)
+
+
 def test_an_action_that_is_blended_with_the_nla_is_not_taken_apart(rig):
     inbetween_object(rig)
     take = rig.animation_data.action

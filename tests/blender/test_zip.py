@@ -36,15 +36,27 @@ def names(archive: pathlib.Path) -> list[str]:
 
 
 def test_the_zip_is_small_and_holds_nothing_for_developers(archive: pathlib.Path) -> None:
-    assert archive.stat().st_size <= dev_build.SIZE_LIMIT
+    dev_build.check_size(archive)
     held = names(archive)
     assert {"blender_manifest.toml", "__init__.py", "LICENSE", "wheels/engine.txt"} <= set(held)
     unwanted = ("tests/", "tools/", "docs/", "benchmarks/", "locks/", ".", "dev.py", "pyproject.toml")
     assert [name for name in held if name.startswith(unwanted) or name.endswith((".whl", ".pyc", ".blend"))] == []
 
 
-def test_the_zip_holds_every_module_of_the_package(archive: pathlib.Path) -> None:
-    packages = ["backends", "engine", "operators", "panels", "scene"]
+@pytest.mark.parametrize(("name", "size"), [("weights/a.safetensors", 30_000_000), ("scene/a.npz", 4_900_000)])
+def test_weights_have_a_limit_of_their_own(tmp_path: pathlib.Path, name: str, size: int) -> None:
+    for megabytes, sound in ((0, True), (6, False)):
+        with zipfile.ZipFile(tmp_path / "new.zip", "w") as made:
+            made.writestr(name, bytes(size + megabytes * 1_000_000))
+        if sound:
+            dev_build.check_size(tmp_path / "new.zip")
+        else:
+            with pytest.raises(Unavailable, match="promised"):
+                dev_build.check_size(tmp_path / "new.zip")
+
+
+def test_the_zip_holds_every_module_of_the_package_and_the_weights(archive: pathlib.Path) -> None:
+    packages = ["backends", "engine", "operators", "panels", "scene", "weights"]
     listed = subprocess.run(["git", "ls-files", *packages], cwd=ROOT, capture_output=True, text=True, check=True)
     assert set(listed.stdout.splitlines()) <= set(names(archive))
 

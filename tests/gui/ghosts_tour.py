@@ -37,12 +37,12 @@ def steps(window):
     rig.pose.bones["Hand"].location = (0.1, 0, 0)  # not keyed: it must stay
     yield 1.0
     scene.vivant.show_trails = True
-    yield 2.0
+    yield from drawn_anew(ghosts)
     window.photograph("trails")
     noted["trails"] = drawn(ghosts, rig)
     noted["unkeyed"] = list(rig.pose.bones["Hand"].location)
     scene.vivant.show_ghosts = True
-    yield 2.0
+    yield from drawn_anew(ghosts)
     window.photograph("ghosts")
     noted["sampled"] = [ghosts.sampled]
     yield 3.0
@@ -54,17 +54,17 @@ def steps(window):
     scene.frame_set(20)
     module("scene.planted").plant(rig, ["Hand"], 11, 14)
     scene.vivant.ghosts_of_all = True
-    yield 2.0
+    yield from drawn_anew(ghosts)
     window.photograph("planted")
     noted["sampled"].append(ghosts.sampled)
     curve = rig.animation_data.action.layers[0].strips[0].channelbags[0].fcurves[0]
     curve.keyframe_points[0].co.y += 0.3
     curve.update()
     rig.animation_data.action.update_tag()
-    yield 2.0
+    yield from drawn_anew(ghosts)
     noted["sampled"].append(ghosts.sampled)  # one action changed
     window.call(bpy.ops.vivant.take_step, "EXEC_DEFAULT", True, by=1)
-    yield 2.0
+    yield from drawn_anew(ghosts)
     window.photograph("stepped")
     space.overlay.show_overlays = False
     yield 1.0
@@ -77,6 +77,16 @@ def steps(window):
     window.photograph("panel")
     noted["trouble"] = ghosts.trouble
     noted["scenes"] = [scene.name for scene in bpy.data.scenes]
+
+
+def drawn_anew(ghosts, seconds=20):
+    """Wait until the ghosts are up to date and have been drawn."""
+    yield 1.0
+    for _ in range(int(seconds / 0.25)):
+        if not bpy.app.timers.is_registered(ghosts._update_or_stop):
+            break
+        yield 0.25
+    yield 1.0
 
 
 def arm():

@@ -24,7 +24,7 @@ BENCHMARKS = str(pathlib.Path(__file__).resolve().parents[2] / "benchmarks")
 def bench():
     """The modules of benchmarks/, importable as they import each other."""
     sys.path.insert(0, BENCHMARKS)
-    yield {name: importlib.import_module(name) for name in ("_mocap", "_protocol", "_shots", "motion")}
+    yield {name: importlib.import_module(name) for name in ("_mocap", "_protocol", "_shots", "motion", "species")}
     sys.path.remove(BENCHMARKS)
 
 
@@ -207,3 +207,30 @@ def test_a_solver_that_cannot_serve_is_said_and_gets_no_row(bench, tmp_path, mon
     bench["motion"].main(["--cap", "2", "--solvers", "picky", "--out", str(tmp_path), "--protocol", "one_target"])
     text = (tmp_path / "one_target.md").read_text()
     assert "- picky cannot serve here: Nothing but snakes." in text and "| picky" not in text
+
+
+def test_creatures_never_search_the_clip_under_test(bench, monkeypatch, capsys):
+    libraries = {}
+
+    def watch(clip, keys, library, seed):
+        libraries[clip.root.tobytes()] = library
+        return solve.SOLVERS["spline"].fill(clip, keys, library, seed)
+
+    monkeypatch.setitem(solve.SOLVERS, "watch", solve.Solver("watch", "", "", watch))
+    takes = bench["_shots"].made_up(3, 40)
+    count, rows = bench["species"].measure(takes, 5, ["watch"], None)
+    assert count == 9 and list(rows) == ["slerp", "watch"]  # windows of 25 frames from the frames 0, 5 and 10 of each
+    assert len(libraries) == 9 and all(len(library) == 2 for library in libraries.values())
+    assert bench["species"].measure(takes, 25, ["spline"], None) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("creature", "others"), [("Stag", True), ("Stag", False), ("Triceratops", True), ("Triceratops", False)]
+)
+def test_the_default_beats_slerp_on_animals_with_and_without_other_clips_of_theirs(bench, data, creature, others):
+    takes = bench["_mocap"].read(data / "mocap" / "creatures.clips.xz", lambda clip: clip.skeleton == creature)
+    solver = solve.AUTO if others else "spline"
+    for gap, bar in ((5, 0.6), (15, 0.8)):
+        rows = bench["species"].measure(takes, gap, [solver], 40)[1]
+        assert rows[solver]["L2P"] < bar * rows["slerp"]["L2P"]
+        assert rows[solver]["key error"] == 0

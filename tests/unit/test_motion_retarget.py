@@ -10,44 +10,13 @@ import pytest
 from vivant.backends.common import rotations as quaternions
 from vivant.backends.common.errors import VivantError
 from vivant.backends.motion import humanoid
-from vivant.backends.motion.clip import Clip
 from vivant.backends.motion.formats.bvh import read_bvh
 from vivant.backends.motion.retarget import resample, rest_pose, retarget
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from small_human import BODY
+from small_human import PLACES, body
 
-PLACES = BODY | {f"finger.{side}": (f"hand.{side}", (sign * 0.8, 1.45, 0)) for side, sign in (("L", 1), ("R", -1))}
 LIMBS = [(f"{a}.{s}", f"{b}.{s}") for s in "LR" for a, b in (("thigh", "shin"), ("shin", "foot"), ("upper_arm", "forearm"))]
-
-
-def body(size=1.0, frames=1, seed=None, drop=0.0, yaw=0.0, leave=()):
-    """A T-pose human; drop: degrees its arms hang down; yaw: where it faces; seed: bones with axes at random."""
-    rng = np.random.default_rng(seed)
-    names = [name for name in PLACES if name not in leave]
-    parent_of = {}
-    for name in names:
-        parent = PLACES[name][0]
-        while parent in leave:
-            parent = PLACES[parent][0]
-        parent_of[name] = parent
-    places = {name: np.array(PLACES[name][1], float) * size for name in names}
-    for sign, side in ((1, "L"), (-1, "R")):
-        turn = quaternions.exp(np.radians([0.0, 0.0, -sign * drop]))
-        for name in (f"forearm.{side}", f"hand.{side}", f"finger.{side}"):
-            shoulder = places[f"upper_arm.{side}"]
-            places[name] = shoulder + quaternions.rotate(turn, places[name] - shoulder)
-    facing = quaternions.exp(np.radians([0.0, yaw, 0.0]))
-    places = {name: quaternions.rotate(facing, place) for name, place in places.items()}
-    axes = {name: quaternions.IDENTITY if seed is None else quaternions.normalise(rng.normal(size=4)) for name in names}
-    parents = np.array([names.index(parent_of[name]) if parent_of[name] else -1 for name in names])
-    rest, offsets = np.empty((len(names), 4)), np.empty((len(names), 3))
-    for index, name in enumerate(names):
-        parent = parent_of[name]
-        back = quaternions.conjugate(axes[parent]) if parent else quaternions.IDENTITY
-        rest[index] = quaternions.multiply(back, axes[name])
-        offsets[index] = quaternions.rotate(back, places[name] - (places[parent] if parent else 0))
-    return Clip(names, parents, offsets, 30.0, np.tile(rest, (frames, 1, 1)), np.tile(offsets[0], (frames, 1)), rest)
 
 
 def moving(clip, seed):

@@ -1,133 +1,82 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The periodic autoencoder of one body part, its training, and the phases it finds in a clip.  Needs torch.
+"""The periodic autoencoder of one body part, once trained, and the phases it finds in a clip.  Needs NumPy alone.
 
-After DeepPhase (Starke et al. 2022), one for each part as in Dai et al. 2025.  Ours: the layers within are at least 32
-wide, since an arm of three joints would otherwise have three; ELU, and no norm on the latent, so that doubling a motion can
-double its amplitude; a window of 4/3 s, a little more than a stride (two seconds explain less of a walk, one second loses
-the clock of slow ones).
+After DeepPhase (Starke et al. 2022), one for each part as in Dai et al. 2025; `training` makes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from ...common.errors import VivantError
 from ..clip import Clip
-from .parts import Parts, velocities
-from .periodic import Latent, times
+from .parts import velocities
+from .periodic import Latent, sinusoid, spectrum, times
 
 Array = NDArray[np.floating]
-WINDOW = 4 / 3  # seconds
-
-
-class PeriodicAutoencoder(nn.Module):
-    """Velocities (N, C, T) as M sinusoids over a window of `window` seconds, and back."""
-
-    def __init__(self, channels: int, samples: int, latents: int, window: float) -> None:
-        super().__init__()
-        width = max(channels // 3, 32)
-        self.encoder, self.decoder = (
-            nn.Sequential(
-                nn.Conv1d(a, width, samples, padding="same"),
-                nn.BatchNorm1d(width),
-                nn.ELU(),
-                nn.Conv1d(width, b, samples, padding="same"),
-            )
-            for a, b in ((channels, latents), (latents, channels))
-        )
-        self.head = nn.Parameter(torch.randn(latents, 2, samples) / samples**0.5)
-        self.norm = nn.BatchNorm1d(2 * latents)
-        self.register_buffer("seconds", torch.from_numpy(times(samples, window)).float())
-        self.register_buffer("hertz", torch.arange(1, samples // 2 + 1) / window)
-
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Amplitude, frequency, offset and phase at the centre, each (N, M); `periodic.spectrum` says what they are."""
-        y = self.encoder(x)
-        c = torch.fft.rfft(y, dim=-1)
-        power = c[..., 1:].abs().square()
-        total = power.sum(dim=-1) + 1e-12
-        direction = self.norm(torch.einsum("nmt,mkt->nmk", y, self.head).flatten(1)).unflatten(1, (-1, 2))
-        phase = torch.atan2(direction[..., 1], direction[..., 0] + 1e-12) / (2 * torch.pi)
-        return 2 * total.sqrt() / x.shape[-1], power @ self.hertz / total, c[..., 0].real / x.shape[-1], phase
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The window as its sinusoids tell it."""
-        amplitude, frequency, offset, phase = (value[..., None] for value in self.encode(x))
-        turns = frequency * self.seconds + phase
-        return self.decoder(amplitude * torch.sin(2 * torch.pi * turns) + offset)
+BATCH = 128  # windows at a time
 
 
 @dataclass(frozen=True)
 class PartModel:
-    """A trained part: the joints that describe it, in order; metres per second that count as one; frames per second."""
+    """A trained part: the joints that describe it, in order; metres per second that count as one; frames per second.
+
+    weights: by the names that `training.PeriodicAutoencoder` gives them.
+    """
 
     joints: tuple[str, ...]
     scale: float
     fps: float
-    network: PeriodicAutoencoder
+    weights: Mapping[str, Array]
 
+    @property
+    def samples(self) -> int:
+        """Frames of a window."""
+        return int(self.weights["head"].shape[2])
 
-def train(
-    clips: Sequence[Clip],
-    parts: Parts,
-    latents: int = 4,
-    steps: int = 1500,
-    seed: int = 0,
-    progress: Callable[[float, float, str], object] = lambda done, total, note: None,
-) -> dict[str, PartModel]:
-    """A periodic autoencoder for each part, from clips of one skeleton and frame rate.
+    def encode(self, x: Array) -> Latent:
+        """Sinusoids (N, M) of windows (N, C, T) of velocities; phases at the centre."""
+        y = self._layers("encoder", x)
+        amplitude, frequency, offset = spectrum(y, self.samples / self.fps)
+        direction = np.einsum("nmt,mkt->nmk", y, self.weights["head"])
+        direction = self._norm("norm", direction.reshape(len(y), -1)).reshape(direction.shape)
+        return Latent(amplitude, frequency, offset, np.arctan2(direction[..., 1], direction[..., 0]) / (2 * np.pi))
 
-    parts: part -> joint indices; joints of it that never turn in these clips describe nothing and are left out.
-    steps: batches of 32 random windows for each part (AdamW, one cycle of the learning rate to 5e-3).
-    Raises VivantError when clips disagree, or none is longer than a window.
-    """
-    first = clips[0]
-    samples = int(WINDOW * first.fps) // 2 * 2 + 1
-    if any(list(clip.names) != list(first.names) or abs(clip.fps - first.fps) > 1e-3 for clip in clips):
-        raise VivantError(
-            "Clips of different skeletons or frame rates cannot train one phase model.", "Retarget them to one rig first."
+    def decode(self, latent: Latent) -> Array:
+        """Windows (N, C, T) of velocities as sinusoids (N, M) tell them."""
+        seconds = times(self.samples, self.samples / self.fps)
+        curves = sinusoid(latent.amplitude, latent.frequency, latent.offset, latent.phase, seconds)
+        return self._layers("decoder", curves.astype(np.float32))
+
+    def _layers(self, name: str, x: Array) -> Array:
+        x = self._norm(f"{name}.1", self._convolve(f"{name}.0", x))
+        return self._convolve(f"{name}.3", np.where(x > 0, x, np.expm1(np.minimum(x, 0))))
+
+    def _convolve(self, name: str, x: Array) -> Array:
+        kernel, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        half = kernel.shape[2] // 2
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((0, 0), (0, 0), (half, half))), kernel.shape[2], axis=2)
+        return np.moveaxis(np.tensordot(windows, kernel, axes=((1, 3), (1, 2))), 2, 1) + bias[:, None]
+
+    def _norm(self, name: str, x: Array) -> Array:
+        """Batch normalisation of channels on axis 1, with the statistics of the training."""
+        mean, variance, gain, bias = (
+            self.weights[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")
         )
-    clips = [clip for clip in clips if len(clip) > samples]
-    if not clips:
-        raise VivantError(f"No clip is longer than {samples} frames, the window that phase is learned from.")
-    turns = np.max([np.ptp(clip.rotations, axis=0).max(axis=-1) for clip in clips], axis=0) > 0.01
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    models = {}
-    for index, (part, members) in enumerate(parts.items()):
-        joints = [joint for joint in members if turns[joint]]
-        if not joints:
-            continue  # a part that never moves has no phase
-        curves = [velocities(clip, joints) for clip in clips]
-        scale = float(np.sqrt(np.mean(np.concatenate(curves) ** 2)))
-        curve = torch.from_numpy(np.concatenate(curves) / scale).float().T.contiguous()  # (C, all frames)
-        lengths = np.array([len(values) for values in curves])
-        begin = np.cumsum(lengths) - lengths
-        starts = np.concatenate([b + np.arange(n - samples + 1) for b, n in zip(begin, lengths, strict=True)])
-        network = PeriodicAutoencoder(len(curve), samples, latents, samples / first.fps)
-        optimiser = torch.optim.AdamW(network.parameters(), weight_decay=1e-4)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=steps)
-        for step in range(steps):
-            x = torch.stack([curve[:, start : start + samples] for start in rng.choice(starts, 32)])
-            loss = (network(x) - x).square().mean()
-            optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
-            progress(index * steps + step + 1, len(parts) * steps, f"Learning the phase of the {part}")
-        models[part] = PartModel(tuple(first.names[joint] for joint in joints), scale, first.fps, network.eval())
-    return models
+        gain = gain / np.sqrt(variance + 1e-5)
+        shape = (-1, *[1] * (x.ndim - 2))
+        return x * gain.reshape(shape) + (bias - mean * gain).reshape(shape)
 
 
-def _windows(model: PartModel, clip: Clip) -> Tensor:
-    """All windows (N, C, T) of a clip as the network sees them, one for each frame that has a whole window about it."""
+def windows(model: PartModel, clip: Clip) -> Array:
+    """All windows (N, C, T) of a clip as the network sees them, one for each frame that has a whole window about it.
+
+    Raises VivantError for a clip that is too short, of another frame rate or another skeleton.
+    """
     if abs(clip.fps - model.fps) > 1e-3:
         raise VivantError(
             f"The phase model was learned at {model.fps:g} frames per second, the clip has {clip.fps:g}.", "Resample the clip."
@@ -137,53 +86,33 @@ def _windows(model: PartModel, clip: Clip) -> Tensor:
         raise VivantError(
             f"The clip lacks joints that the phase model knows (first: {min(missing)}).", "Train one on this rig's clips."
         )
-    samples = len(model.network.seconds)
     curve = velocities(clip, [list(clip.names).index(name) for name in model.joints])
-    if len(curve) < samples:
-        raise VivantError(f"Phase needs clips of at least {samples + 1} frames; this one has {len(clip)}.")
-    return torch.from_numpy(curve / model.scale).float().T.contiguous().unfold(1, samples, 1).transpose(0, 1)
+    if len(curve) < model.samples:
+        raise VivantError(f"Phase needs clips of at least {model.samples + 1} frames; this one has {len(clip)}.")
+    return np.lib.stride_tricks.sliding_window_view((curve / model.scale).astype(np.float32), model.samples, axis=0)
 
 
 def latent(model: PartModel, clip: Clip) -> Latent:
     """Sinusoids of a part at every frame of a clip.
 
     Frames nearer to an end than half a window continue the last whole window's sinusoids: same amplitude, frequency and
-    offset, phase advanced.  Raises VivantError for a clip that is too short, of another frame rate or another skeleton.
+    offset, phase advanced.  Raises VivantError as `windows`.
     """
-    x = _windows(model, clip)
-    with torch.no_grad():
-        batches = [model.network.encode(batch) for batch in x.split(256)]
-    found = [torch.cat(values).double().numpy() for values in zip(*batches, strict=True)]
-    frame = np.arange(len(clip)) - len(model.network.seconds) // 2  # of the window whose centre it is
-    nearest = np.clip(frame, 0, len(x) - 1)
-    amplitude, frequency, offset, phase = (values[nearest] for values in found)
+    found = [vars(model.encode(batch)).values() for batch in _batches(windows(model, clip))]
+    parameters = [np.concatenate(values).astype(np.float64) for values in zip(*found, strict=True)]
+    frame = np.arange(len(clip)) - model.samples // 2  # of the window whose centre it is
+    nearest = np.clip(frame, 0, len(parameters[0]) - 1)
+    amplitude, frequency, offset, phase = (values[nearest] for values in parameters)
     phase = (phase + frequency * ((frame - nearest) / clip.fps)[:, None]) % 1
     return Latent(amplitude, frequency, offset, phase)
 
 
 def explained(model: PartModel, clips: Sequence[Clip]) -> float:
     """R²: the share of the variance of a part's velocities, over all windows of the clips, that its sinusoids tell."""
-    x = torch.cat([_windows(model, clip) for clip in clips])
-    with torch.no_grad():
-        y = torch.cat([model.network(batch) for batch in x.split(256)])
-    return 1 - float((y - x).square().sum() / (x - x.mean(dim=(0, 2), keepdim=True)).square().sum())
+    x = np.concatenate([windows(model, clip) for clip in clips])
+    error = sum(float(np.sum((model.decode(model.encode(batch)) - batch) ** 2)) for batch in _batches(x))
+    return 1 - error / float(np.sum((x - x.mean(axis=(0, 2), keepdims=True)) ** 2))
 
 
-def state(models: Mapping[str, PartModel]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and text of trained parts, as safetensors stores them; inverse of `restore`."""
-    tensors = {f"{part}/{name}": value for part, model in models.items() for name, value in model.network.state_dict().items()}
-    text = {part: "\n".join([repr(model.scale), repr(model.fps), *model.joints]) for part, model in models.items()}
-    return tensors, text
-
-
-def restore(tensors: Mapping[str, Tensor], text: Mapping[str, str]) -> dict[str, PartModel]:
-    """Trained parts of their tensors and text."""
-    models = {}
-    for part, lines in text.items():
-        scale, fps, *joints = lines.split("\n")
-        weights = {name.partition("/")[2]: value for name, value in tensors.items() if name.partition("/")[0] == part}
-        latents, _, samples = weights["head"].shape
-        network = PeriodicAutoencoder(3 * len(joints), samples, latents, samples / float(fps))
-        network.load_state_dict(weights)
-        models[part] = PartModel(tuple(joints), float(scale), float(fps), network.eval())
-    return models
+def _batches(x: Array) -> Iterator[Array]:
+    return (x[first : first + BATCH] for first in range(0, len(x), BATCH))

@@ -39,9 +39,10 @@ class Edit:
             raise VivantError("An amplitude is 0 or more, a tempo more than 0, a shift any finite number of cycles.")
 
 
-def apply(clip: Clip, parts: Parts, latents: Mapping[str, Latent], edits: Mapping[str, Edit]) -> Clip:
+def apply(clip: Clip, parts: Parts, latents: Mapping[str, Latent], edits: Mapping[str, Edit], origin: int = 0) -> Clip:
     """The clip with some parts edited; `latents` are theirs at every frame of it.
 
+    Another tempo leaves the frame `origin` where it is in its cycle.
     The root's path and all translations stay.  Raises VivantError for a part that the skeleton or the latents lack.
     """
     rotations = clip.rotations.copy()
@@ -51,7 +52,7 @@ def apply(clip: Clip, parts: Parts, latents: Mapping[str, Latent], edits: Mappin
             continue
         cycles = clock(latents[part], fundamental(clip.fps, (latents[part], rotations[:, joints])), clip.fps)
         mean, swing = oscillation(rotations[:, joints], cycles)
-        wanted = cycles[0] + edit.tempo * (cycles - cycles[0]) + edit.shift
+        wanted = cycles[origin] + edit.tempo * (cycles - cycles[origin]) + edit.shift
         swing = edit.amplitude * _read(swing, cycles, wanted, np.arange(float(len(clip))))
         rotations[:, joints] = quaternions.multiply(mean, quaternions.exp(swing))
     return clip.replace(rotations=rotations)

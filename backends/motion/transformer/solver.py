@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,8 +22,12 @@ Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 Index = NDArray[np.intp]
 
-SLOWEST, FASTEST = 24.0, 37.5  # frames a second: the training varies the speed of 30 that far
+SLOWEST, FASTEST = 28.5, 31.5  # frames a second: others do better resampled to 30, see `human`
 AFTER = 10  # known frames beyond a gap that the network looks at
+
+
+class UnknownBody(VivantError):
+    """The skeleton, or the frame rate, is not the one that the network learnt."""
 
 
 def solver(network: Network) -> solve.Solver:
@@ -35,11 +37,11 @@ def solver(network: Network) -> solve.Solver:
     return solve.Solver("model", does, needs, lambda clip, keys, library, seed: fill(network, clip, keys))
 
 
-def fill(network: Network, clip: Clip, keys: Mask, human: Mapping[str, str] | None = None) -> tuple[Clip, list[str]]:
+def fill(network: Network, clip: Clip, keys: Mask) -> tuple[Clip, list[str]]:
     """The clip with its gaps filled, and sentences for the user; see `solve.Solver`.
 
     A gap runs between two frames where every joint of the network's body is keyed, whatever is keyed inside; longer ones than
-    LONGEST get the spline.  Raises VivantError for other skeletons and frame rates, and where there is no gap to fill.
+    LONGEST get the spline.  Raises UnknownBody for other skeletons and frame rates, VivantError where there is no gap to fill.
     """
     joints, scale = _fit(clip, network.body)
     filled = interpolate.cubic(clip, keys)
@@ -110,10 +112,10 @@ def _gaps(known: Mask) -> tuple[Index, Index]:
 
 
 def _fit(clip: Clip, body: Body) -> tuple[Index, float]:
-    """The clip's joints that are the body's, and its size relative to it.  Raises VivantError when it is not such a body."""
+    """The clip's joints that are the body's, and its size relative to it.  Raises UnknownBody when it is not such a body."""
 
-    def refuse(why: str) -> VivantError:
-        return VivantError(f"The trained model does not know this {why}.", "Use another solver.")
+    def refuse(why: str) -> UnknownBody:
+        return UnknownBody(f"The trained model does not know this {why}.", "Use another solver.")
 
     if not SLOWEST <= clip.fps <= FASTEST:
         raise refuse(f"frame rate, {clip.fps:g}: it learnt motion at 30 frames a second")

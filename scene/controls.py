@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From poses back to what the animator keys: which pose bone each control steers, and what its channels must hold.
+
+What a control steers is asked of Blender, not of names: on a double of the rig each control is nudged, and the bones that
+follow are those it steers, through whatever constraints, drivers and IK/FK switches there are.  `riding` finds the channels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+import bpy
+import numpy as np
+from mathutils import Matrix, Vector
+from numpy.typing import NDArray
+
+from ..backends.common import rotations as quaternions
+from ..backends.common.errors import VivantError
+from ..backends.motion.clip import Clip
+from . import actions, limbs, riding, rigs, trials
+from .riding import Drive
+
+Array = NDArray[np.floating]
+Result = TypeVar("Result")
+
+TURN, MOVE = 0.1, 0.02  # nudges: radians, and share of the rig's size
+ALIKE = 0.06  # share of a nudge by which a bone may miss it and still follow
+FEEBLE = 0.02  # share of a nudge below which a bone does not move
+LOOSELY = 0.3  # the same for bones that follow in part, as a blend of rotations is no even share of one
+LEAST = 0.1  # share of a control's turn below which it does not steer a bone
+AXIS = np.array([0.6, 0.48, 0.64])  # of the nudges: none of a bone's own axes
+NEAR = 0.2  # share of the rig's size: a control further from its bone is the root of all, and goes only before no other
+STEP = 1 / 32  # frames between two nudges; Blender takes keys within a hundredth for one
+STATES = 8
+TO_Z_UP = quaternions.exp(np.array([np.pi / 2, 0.0, 0.0]))
+
+
+def driven(
+    armature: bpy.types.Object, bones: Iterable[str], frame: float | None = None, action: bpy.types.Action | None = None
+) -> dict[str, str]:
+    """Each control -> the pose bone (of `limbs.pose_bones`) that it steers, as switches stand at a frame (the scene's).
+
+    A bone of the pose that nothing constrains steers itself; an IK target the bone at the end of its chain, a pole or a swivel
+    the first bone of it.  Not in it, and to be left as they are: controls without effect (those for FK of a limb on IK), second
+    ones on a bone (foot rolls, the root above the torso), and those that are locked or driven altogether.
+    Raises VivantError for a name that is no bone.
+    """
+    at = bpy.context.scene.frame_current_final if frame is None else frame
+    found = _drained(_drives(armature, _rig(armature, list(bones), action), at, action))
+    return {drive.bone: drive.target for drive in found}
+
+
+def bases(
+    armature: bpy.types.Object,
+    before: Clip,
+    after: Clip,
+    frames: Sequence[float],
+    bones: Iterable[str],
+    action: bpy.types.Action | None = None,
+) -> dict[str, Array]:
+    """`matrix_basis` (n, 4, 4), what the channels of controls must hold at n frames for the pose to become that of `after`.
+
+    before, after: clips of `limbs.pose_bones`, a frame for each of `frames`; `before` is the pose that the armature has there
+    now, under `action` (one with its slot; its own when None).  Only bones of `driven` (as at each frame: switches may be
+    keyed) are in the result; other bones stay as they are, and so do locked and driven channels, and, on bones that have
+    curves, those without one.  Where both clips agree the channels are as before.  The armature is not touched.
+    Raises VivantError for what may not be written, names that are no bones, and switches that change too often.
+    """
+    return _drained(solving(armature, before, after, frames, bones, action))
+
+
+def solving(
+    armature: bpy.types.Object,
+    before: Clip,
+    after: Clip,
+    frames: Sequence[float],
+    bones: Iterable[str],
+    action: bpy.types.Action | None = None,
+) -> Generator[float, None, dict[str, Array]]:
+    """`bases` in steps: yields the share that is done; to close it at any step changes nothing."""
+    check_writable(armature)
+    if tuple(before.names) != tuple(after.names) or not len(before) == len(after) == len(frames):
+        raise VivantError("The poses before and after differ in bones or frames.", "Sample both alike.")
+    rig = _rig(armature, list(bones), action)
+    parts = []
+    for rows in _states(armature, frames, action):
+        parts.append((rows, (yield from _drives(armature, rig, frames[rows[0]], action))))
+    steered = list(dict.fromkeys(drive.bone for _, drives in parts for drive in drives))
+    result = {bone: np.empty((len(frames), 4, 4)) for bone in steered}
+    turns = _change(before, after)
+    for rows, drives in parts:
+        change = {bone: turns[rows, joint] for joint, bone in enumerate(before.names)}
+        at = [frames[row] for row in rows]
+        sweep = functools.partial(trials.sweep, armature, action)
+        found = yield from riding.solve(rig, drives, change, steered, at, sweep)
+        for bone in steered:
+            result[bone][rows] = found[bone]
+    return result
+
+
+def _drained(steps: Generator[float, None, Result]) -> Result:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+
+def check_writable(armature: bpy.types.Object) -> None:
+    """Raises VivantError for an armature that Vivant has no right to write, or cannot."""
+    rigs.pose_of(armature)
+    if not armature.is_editable:
+        raise VivantError(f"'{armature.name}' is linked from another file.", "Make a library override of it first.")
+    if armature.matrix_world.determinant() <= 0:
+        raise VivantError(f"'{armature.name}' is mirrored or flattened by its scale.", "Apply its scale first.")
+    if armature.animation_data and armature.animation_data.use_tweak_mode:
+        raise VivantError(
+            f"'{armature.name}' is in the NLA editor's tweak mode.", "Leave tweak mode (Tab in the NLA editor) first."
+        )
+
+
+def _change(before: Clip, after: Clip) -> Array:
+    """How the bones' matrices change in Blender's world (F, J, 4, 4)."""
+    matrices = []
+    for clip in (before, after):
+        positions, rotations = (part.astype(np.float64) for part in clip.forward())
+        found = np.zeros((*positions.shape[:2], 4, 4))
+        found[..., :3, :3] = quaternions.matrix(quaternions.multiply(TO_Z_UP, rotations))
+        found[..., :3, 3], found[..., 3, 3] = quaternions.rotate(TO_Z_UP, positions), 1
+        matrices.append(found)
+    return matrices[1] @ np.linalg.inv(matrices[0])
+
+
+def _rig(armature: bpy.types.Object, bones: Sequence[str], action: bpy.types.Action | None) -> riding.Rig:
+    """What the solver knows of a rig and some of its bones; `held` counts every constraint, muted or not."""
+    pose = rigs.pose_of(armature)
+    if unknown := [bone for bone in bones if bone not in pose.bones]:
+        raise VivantError(f"'{armature.name}' has no bone '{unknown[0]}'.", "Give names of its pose bones.")
+    held = set()
+    for bone in pose.bones:
+        for constraint in bone.constraints:
+            held.add(bone.name)
+            if constraint.type == "IK":
+                held.update(link.name for link in limbs.chain_of(bone, constraint))
+    curves = _curves(armature, action)
+    return riding.Rig(
+        pose.bones,
+        {bone.name: row for row, bone in enumerate(pose.bones)},
+        limbs.size_of(armature),
+        limbs.pose_bones(armature),
+        frozenset(held),
+        {bone: _free(armature, bone, curves) for bone in bones},
+    )
+
+
+def _curves(armature: bpy.types.Object, action: bpy.types.Action | None) -> Mapping[tuple[str, int], bpy.types.FCurve]:
+    """The curves that animate an armature under an action with its slot (its own when None)."""
+    data = armature.animation_data
+    action = action or (data and data.action)
+    slot = next((own for own in action.slots if own.handle == data.action_slot_handle), None) if action else None
+    return actions.curves_of(action, slot) if slot else {}
+
+
+def _free(
+    armature: bpy.types.Object, name: str, curves: Mapping[tuple[str, int], bpy.types.FCurve]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which components of a bone's location and rotation may be changed: not locked, not driven, and keyed if any is."""
+    bone = armature.pose.bones[name]
+    data = armature.animation_data
+    drivers = {(curve.data_path, curve.array_index) for curve in data.drivers} if data else set()
+    path = bone.path_from_id()
+    keyed = any(channel.startswith(f"{path}.") for channel, _ in curves)
+    masks = []
+    for channel, locks in (
+        ("location", [lock or bone.bone.use_connect for lock in bone.lock_location]),
+        (rigs.FOUR.get(bone.rotation_mode, "rotation_euler"), rigs.rotation_locks(bone)),
+    ):
+        paths = [(f"{path}.{channel}", index) for index in range(len(locks))]
+        free = [not lock and at not in drivers and (at in curves or not keyed) for at, lock in zip(paths, locks, strict=True)]
+        masks.append(np.array(free))
+    return masks[0], masks[1]
+
+
+def _states(armature: bpy.types.Object, frames: Sequence[float], action: bpy.types.Action | None) -> list[NDArray[np.intp]]:
+    """Rows of frames at which the keyed switches of constraints stand alike: off, on or between."""
+    data = armature.animation_data
+    watched = set()
+    for driver in data.drivers if data else ():
+        if driver.data_path.endswith((".influence", ".mute", ".enabled")):
+            watched |= {target.data_path for variable in driver.driver.variables for target in variable.targets}
+    switches = [
+        curve
+        for (path, _), curve in _curves(armature, action).items()
+        if path in watched or path.endswith((".influence", ".mute", ".enabled"))
+    ]
+    values = np.array([[curve.evaluate(frame) for curve in switches] for frame in frames]).reshape(len(frames), -1)
+    state = np.where(np.isclose(values, np.round(values), atol=1e-3), np.round(values), np.floor(values) + 0.5)
+    kinds, which = np.unique(state, axis=0, return_inverse=True)
+    if len(kinds) > STATES:
+        raise VivantError(
+            f"The IK/FK switches of '{armature.name}' stand in {len(kinds)} ways in the range.",
+            "Fill a shorter range.",
+        )
+    return [np.flatnonzero(which.ravel() == kind) for kind in range(len(kinds))]
+
+
+def _drives(
+    armature: bpy.types.Object, rig: riding.Rig, frame: float, action: bpy.types.Action | None
+) -> Generator[float, None, list[Drive]]:
+    """What each control steers at a frame, no two the same bone; yields how far it is."""
+    bones = armature.pose.bones
+    free = [bone for bone, (places, turns) in rig.free.items() if places.any() or turns.any()]
+    found = [Drive(bone, bone) for bone in free if bone in rig.hierarchy and bone not in rig.held]
+    asked = [bone for bone in free if bone not in {drive.bone for drive in found}]
+    if not asked or not rig.held:
+        return found
+    with trials.trial(armature, action) as trial:
+        trial.hold(frame)
+        chains = limbs.limbs_of(armature, trial.evaluated(frame), rig.hierarchy)
+        _, _, channels = next(trial.run([frame]))
+    steps = yield from _nudged(armature, rig, asked, frame, action, channels)
+    holds, swings = [], []
+    goals = {next((name for name in _lineage(bones, limb.goal) if name in asked), ""): limb for limb in chains}
+    for at, bone in enumerate(asked):
+        own = steps[[0, 1 + 3 * at, 2 + 3 * at, 3 + 3 * at]]
+        rank, drives = _followers(rig, bone, own)
+        if bone in goals:
+            rank, drives = _reaching(bone, goals[bone], rank, drives)
+        if drives:
+            far = (bones[bone].bone.head_local - bones[drives[0].target].bone.head_local).length / rig.size
+            holds.append(((rank, len(drives), not rig.free[bone][0].any(), far), drives))
+        else:
+            swings += _swings(rig, bone, own, chains)
+    taken: dict[str, Drive] = {drive.target: drive for drive in found}
+    # Those that carry least first: of what the chest and the hips carry, the torso gets what neither does.
+    for (*_, far), drives in sorted(holds, key=lambda hold: hold[0]):
+        first = drives[0]
+        left = [drive for drive in drives if drive.target not in taken]
+        other = taken.get(first.target)
+        if far < NEAR and not left and other and bones[first.bone] in bones[other.bone].parent_recursive:
+            # A second control between, as a foot's spin: the main one has the bone.
+            found[found.index(other)] = taken[first.target] = first
+        elif left and (left[0] is first or far < NEAR):
+            found.append(left[0])
+        taken = dict.fromkeys((drive.target for drive in drives), left[0] if left else first) | taken
+    planes = set()
+    for drive in sorted(swings, key=lambda drive: drive.swivel):
+        if drive.limb not in planes:
+            found.append(drive)
+            planes.add(drive.limb)
+    return found
+
+
+def _nudged(
+    armature: bpy.types.Object,
+    rig: riding.Rig,
+    controls: Sequence[str],
+    frame: float,
+    action: bpy.types.Action | None,
+    channels: Array,
+) -> Generator[float, None, Array]:
+    """Poses (1 + 3 N, B, 4, 4): as they are, and with each control turned, moved, and moved the other way."""
+    turn = np.array(Matrix.Rotation(TURN, 4, Vector(AXIS)))
+    move, other = np.eye(4), np.eye(4)
+    move[:3, 3], other[:3, 3] = MOVE * rig.size * AXIS, -MOVE * rig.size * AXIS
+    times = [float(frame + STEP * step) for step in range(2 + 3 * len(controls))]
+    puts = {}
+    for at, control in enumerate(controls):
+        basis = channels[rig.row[control]]
+        puts[control] = times[3 * at : 3 * at + 5], np.array([basis, basis @ turn, basis @ move, basis @ other, basis])
+    found = yield from trials.sweep(armature, action, times[:-1], puts, frame)
+    return found.poses
+
+
+def _followers(rig: riding.Rig, control: str, steps: Array) -> tuple[int, list[Drive]]:
+    """How well pose bones follow a nudged control (0 is best), and those that do it best, the highest first."""
+    places, turns = (bool(axes.any()) for axes in rig.free[control])
+    own = steps[:, rig.row[control]]
+    asked = _unit_axes(own[0]) @ (TURN * AXIS)
+    if np.linalg.norm(_arc(own[0], own[1]) - asked) > ALIKE * TURN:
+        return 0, []  # Something else turns it: a link of a chain, say.
+    moved = own[2:, :3, 3] - own[0, :3, 3]
+    way = MOVE * rig.size
+    depth = {bone: len(limbs.above(bone, rig.hierarchy)) for bone in rig.hierarchy}
+    ranked: dict[int, list[Drive]] = {0: [], 1: [], 2: [], 3: []}
+    mine, bones = rig.bones[control].bone, rig.bones
+    apart = {
+        bone: (bones[bone].bone.head_local - mine.head_local).length + (bones[bone].bone.tail_local - mine.tail_local).length
+        for bone in rig.hierarchy
+    }
+    for bone in sorted(rig.hierarchy, key=lambda bone: (depth[bone], apart[bone])):
+        at = steps[:, rig.row[bone]]
+        travel = at[2:, :3, 3] - at[0, :3, 3]
+        moves = _alike(travel, moved, way)
+        if turns and (found := _turning(at, asked)):
+            kind, share = found
+            whole = share == 1
+            drive = Drive(control, bone, kind, share, places and moves and whole)
+            about = own[1] @ np.linalg.inv(own[0]) @ at[0, :, 3] - at[1, :, 3]
+            rigid = kind == "SPACE" and np.linalg.norm(about) < ALIKE * MOVE * rig.size
+            ranked[0 if whole and (moves or rigid) else 1 if whole else 3].append(drive)
+            continue
+        tail = np.array([0.0, rig.bones[bone].length, 0.0, 1.0])
+        ends = at[2:] @ tail - at[0] @ tail
+        if places and (moves or _alike(ends[:, :3], moved, way)):
+            ranked[2].append(Drive(control, bone, "", 1.0, True))
+    return next(((rank, drives) for rank, drives in ranked.items() if drives), (0, []))
+
+
+def _reaching(control: str, limb: limbs.Limb, rank: int, drives: list[Drive]) -> tuple[int, list[Drive]]:
+    """The same for the goal of a limb, which may be out of reach at the moment: what it turns is at the limb's end as well."""
+    if drives and drives[0].moves:
+        return rank, drives
+    turned = [dataclasses.replace(drive, moves=True) for drive in drives if drive.target == limb.end and drive.share == 1]
+    return (0, turned) if turned else (2, [Drive(control, limb.last, "")])
+
+
+def _lineage(bones: Mapping[str, bpy.types.PoseBone], name: str) -> list[str]:
+    """A bone and all above it."""
+    return [name, *(above.name for above in bones[name].parent_recursive)] if name in bones else []
+
+
+def _swings(rig: riding.Rig, control: str, steps: Array, chains: Sequence[limbs.Limb]) -> list[Drive]:
+    """The limbs whose plane a nudged control turns, as a pole or as a link of the chain."""
+    found = []
+    bones = rig.bones
+    for limb in chains:
+        at = steps[:, rig.row[limb.upper]]
+        turned = max(float(np.linalg.norm(_arc(at[0], step))) for step in at[1:])
+        pole = control in _lineage(bones, limb.pole)
+        if (pole or control in limb.chain) and turned > FEEBLE * TURN:
+            found.append(Drive(control, limb.upper, limb=limb, swivel=not pole))
+    return found
+
+
+def _turning(steps: Array, asked: Array) -> tuple[str, float] | None:
+    """In which frame, and by which share, a bone turns along with a control's turn (3,) in the armature's space."""
+    space = _arc(steps[0], steps[1])
+    local = _unit_axes(steps[0]).T @ space
+    partly = []
+    for kind, turned, wanted in (("SPACE", space, asked), ("LOCAL", local, TURN * AXIS)):
+        share = float(turned @ wanted) / TURN**2
+        missed = float(np.linalg.norm(turned - share * wanted)) / TURN
+        if abs(share - 1) < ALIKE and missed < ALIKE:
+            return kind, 1.0
+        if share > LEAST and missed < LOOSELY * share:
+            partly.append((missed, kind, share))
+    return min(partly)[1:] if partly else None
+
+
+def _unit_axes(matrix: Array) -> Array:
+    return matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0)
+
+
+def _alike(travels: Array, wanted: Array, way: float) -> bool:
+    """Whether something went the same way (2, 3), of which one is enough: a straight limb cannot reach further."""
+    went = np.linalg.norm(wanted, axis=-1) > way / 2
+    missed = np.linalg.norm(travels - wanted, axis=-1)
+    return bool(np.any(went & (missed < ALIKE * way)))
+
+
+def _arc(a: Array, b: Array) -> Array:
+    """The small turn (3,) that leads from one matrix's rotation to another's, as a vector in their space."""
+    return quaternions.log(np.array(Matrix(b).to_quaternion() @ Matrix(a).to_quaternion().inverted()))

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The motion that the file holds for an armature, as a library of clips for solvers that search one."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Generator, Iterator, Sequence
+
+import bpy
+import numpy as np
+
+from ..backends.motion.clip import Clip
+from ..backends.motion.retarget import resample, retarget
+from . import actions, beside, skeletons, takes
+from .tracks import Track
+
+SHORTEST = 10  # frames of a clip
+DENSE = 0.5  # keys a frame from which on what surrounds a gap is motion and no blocking
+
+_clips: dict[tuple[int, int, int], tuple[bytes, Clip]] = {}
+
+
+def library_of(
+    armature: bpy.types.Object, skeleton: Clip, tracks: Sequence[Track], chosen: Sequence[Clip] = ()
+) -> Generator[str, None, list[Clip]]:
+    """Clips of a skeleton of the armature's bones: `chosen` ones, and those of the file's actions that move at least half of
+    the tracks' bones.  Yields what it does.
+
+    Takes are left out.  Of the action that is being filled, what lies outside of the gaps counts where it is keyed densely.
+    Chosen clips of another skeleton are retargeted from human to human.  An action is sampled once, until it changes.
+    Raises VivantError for a chosen clip that cannot be retargeted.
+    """
+    own = takes.original_of(armature) or armature.animation_data.action
+    bones = {armature.pose.bones[track.bone].path_from_id() for track in tracks}
+    clips = [_fitted(armature, skeleton, clip) for clip in chosen]
+    for action, slot in list(_moving(own, bones)):
+        clip, first = yield from _sampled(armature, skeleton, action, slot)
+        if action != own:
+            clips.append(clip)
+        elif slot.handle == armature.animation_data.action_slot.handle:
+            clips += _outside(clip, first, tracks, _keyed_frames(action, slot, bones))
+    return [clip for clip in clips if len(clip) >= SHORTEST]
+
+
+def _moving(own: bpy.types.Action, bones: set[str]) -> Iterator[tuple[bpy.types.Action, bpy.types.ActionSlot]]:
+    """Actions, no takes, with the slots that move at least half of some bones, given as data paths."""
+    for action in bpy.data.actions:
+        if takes.known_of(action, "original"):
+            continue
+        for slot in action.slots:
+            moved = {path.rpartition(".")[0] for path, _ in actions.curves_of(action, slot)}
+            if 2 * len(moved & bones) >= len(bones):
+                yield action, slot
+
+
+def _sampled(
+    armature: bpy.types.Object, skeleton: Clip, action: bpy.types.Action, slot: bpy.types.ActionSlot
+) -> Generator[str, None, tuple[Clip, int]]:
+    """The clip of all frames of an action, and the number of the first one; kept until something changes."""
+    first, last = math.floor(action.frame_range[0]), math.ceil(action.frame_range[1])
+    name, stamp = (armature.session_uid, action.session_uid, slot.handle), _stamp(skeleton, action, slot)
+    if _clips.get(name, (b"",))[0] != stamp:
+        frames = range(first, last + 1)
+        poses = yield from beside.poses(armature, skeleton.names, action, slot.handle, frames, alone=True)
+        _clips[name] = stamp, poses.clip(skeleton)
+    return _clips[name][1], first
+
+
+def _stamp(skeleton: Clip, action: bpy.types.Action, slot: bpy.types.ActionSlot) -> bytes:
+    """Changes with the bones' rest pose, the frame rate and every key."""
+    stamp = hashlib.blake2b(repr((skeleton.names, skeleton.fps)).encode() + skeleton.offsets.tobytes())
+    for (path, index), curve in actions.curves_of(action, slot).items():
+        stamp.update(repr((path, index, curve.mute, len(curve.modifiers))).encode())
+        for name in ("co", "handle_left", "handle_right", "interpolation"):
+            stamp.update(actions.read_keys(curve, [name])[name].tobytes())
+    return stamp.digest()
+
+
+def _keyed_frames(action: bpy.types.Action, slot: bpy.types.ActionSlot, bones: set[str]) -> set[int]:
+    """Frames at which one of the bones has a key."""
+    curves = [curve for (path, _), curve in actions.curves_of(action, slot).items() if path.rpartition(".")[0] in bones]
+    return {round(time) for curve in curves for time in actions.read_keys(curve, ["co"])["co"][:, 0].tolist()}
+
+
+def _outside(clip: Clip, first: int, tracks: Sequence[Track], keyed: set[int]) -> Iterator[Clip]:
+    """What lies between the gaps of some tracks and is keyed densely."""
+    frames = first + np.arange(len(clip))
+    gaps = {int(frame) for track in tracks for frame in track.frames[track.missing]}
+    for free, run in itertools.groupby(range(len(frames)), lambda row: int(frames[row]) not in gaps):
+        rows = list(run)
+        if free and len(keyed.intersection(frames[rows].tolist())) >= DENSE * len(rows):
+            yield _part(clip, slice(rows[0], rows[-1] + 1))
+
+
+def _part(clip: Clip, rows: slice) -> Clip:
+    moved = {joint: values[rows] for joint, values in clip.translations.items()}
+    return clip.replace(rotations=clip.rotations[rows], root=clip.root[rows], translations=moved)
+
+
+def _fitted(armature: bpy.types.Object, skeleton: Clip, clip: Clip) -> Clip:
+    """A clip of the skeleton's own joints as it is, one of another human retargeted."""
+    if list(clip.names) == list(skeleton.names) and np.array_equal(clip.parents, skeleton.parents):
+        return clip
+    return retarget(resample(clip, skeleton.fps), skeleton, None, skeletons.posed_human_of(armature))
+
+
+def forget() -> None:
+    """Let go of everything sampled."""
+    _clips.clear()

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole body's motion around gaps: as a clip for solvers that know skeletons, and their clip back as channels of bones."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+from numpy.typing import NDArray
+
+from ..backends.common import rotations as quaternions
+from ..backends.motion.clip import Clip
+from . import actions, beside, rigs, skeletons
+from .tracks import New, Track
+
+Array = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+
+CONTEXT = 30  # frames of the user's motion that solvers see before and after what is filled
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What `backends.motion.solve.inbetween` is asked; its answer goes to `channels`."""
+
+    clip: Clip
+    keys: Mask
+    solver: str
+    library: Sequence[Clip]
+    seed: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """Frames around gaps as the spline fills them: the number of the first one, poses, and their clip and what is keyed."""
+
+    first: int
+    poses: beside.Poses
+    clip: Clip
+    keys: Mask
+
+
+def around(
+    armature: bpy.types.Object,
+    action: bpy.types.Action,
+    slot: bpy.types.ActionSlot,
+    tracks: Sequence[Track],
+    new: Sequence[New],
+) -> Generator[str, None, Around]:
+    """The motion around the gaps of some tracks, and inside them with these new keys; yields what it does."""
+    lowest, highest = min(track.frames[0] for track in tracks), max(track.frames[-1] for track in tracks)
+    first = min(lowest, max(lowest - CONTEXT, min(track.reach[0] for track in tracks)))
+    last = max(highest, min(highest + CONTEXT, max(track.reach[1] for track in tracks)))
+    frames = np.arange(first, last + 1)
+    skeleton = skeletons.skeleton_of(armature)
+    names = list(skeleton.names)
+    with _copy_with(action, slot, tracks, new) as copy:
+        poses = yield from beside.poses(armature, names, copy, slot.handle, frames.tolist())
+    keys = np.ones((len(frames), len(names)), bool)
+    for track in tracks:
+        keys[:, names.index(track.bone)] &= track.knows(frames)
+    return Around(int(first), poses, poses.clip(skeleton), keys)
+
+
+@contextlib.contextmanager
+def _copy_with(
+    action: bpy.types.Action, slot: bpy.types.ActionSlot, tracks: Sequence[Track], new: Sequence[New]
+) -> Iterator[bpy.types.Action]:
+    """A copy of an action with new keys, whose filled curves are what the keys say: their modifiers are muted."""
+    copy = action.copy()
+    try:
+        curves = actions.curves_of(copy, next(own for own in copy.slots if own.handle == slot.handle))
+        for track, (times, values, holds) in zip(tracks, new, strict=True):
+            for curve, column in zip(track.curves, values.T, strict=True):
+                own = curves[curve.data_path, curve.array_index]
+                _lay(own, track.gaps, times, column, holds)
+                for modifier in own.modifiers:
+                    modifier.mute = True
+        yield copy
+    finally:
+        bpy.data.actions.remove(copy)
+
+
+def _lay(curve: bpy.types.FCurve, gaps: Sequence[actions.Gap], times: Array, values: Array, holds: Sequence[float]) -> None:
+    """Straight lines through new keys in the gaps of a curve that nobody will see; outside of them it stays."""
+    users = actions.read_keys(curve)
+    users = users[~actions.inside(users["co"][:, 0], gaps)]
+    new = np.zeros(len(times), actions.KEY)
+    new["co"], new["interpolation"] = np.column_stack([times, values]), actions.LINEAR
+    new["interpolation"][np.searchsorted(times, holds)] = actions.CONSTANT
+    users["interpolation"][np.searchsorted(users["co"][:, 0], np.float32([start for start, _ in gaps]))] = actions.LINEAR
+    actions.restore_keys(curve, np.insert(users, np.searchsorted(users["co"][:, 0], times), new))
+
+
+def channels(armature: bpy.types.Object, known: Around, filled: Clip, tracks: Sequence[Track]) -> dict[int, Array]:
+    """What tracks, by index, would hold at their frames in the filled clip: numbers (F, C), or quaternions (F, 4) of rotations.
+
+    Tracks of scale are left out, as a clip has none.
+    """
+    rows = np.unique(np.concatenate([track.frames for track in tracks])) - known.first
+    bases = _bases(armature, known, filled, rows, dict.fromkeys(track.bone for track in tracks))
+    found = {}
+    for index, track in enumerate(tracks):
+        own = np.searchsorted(rows, track.frames - known.first)
+        path = track.curves[0].data_path.rpartition(".")[2]
+        if path == "scale":
+            continue
+        basis, column = bases[track.bone][own], track.curves[0].array_index
+        if path == "location":
+            found[index] = basis[:, [column], 3]
+            continue
+        turns = quaternions.from_matrix(basis[:, :3, :3] / np.linalg.norm(basis[:, :3, :3], axis=1, keepdims=True))
+        if not track.mode:
+            bone = armature.pose.bones[track.bone]
+            turns = rigs.from_quaternions(turns, bone.rotation_mode, np.array(getattr(bone, path)))[:, [column]]
+        found[index] = turns
+    return found
+
+
+def _bases(
+    armature: bpy.types.Object, known: Around, filled: Clip, rows: NDArray[np.intp], bones: Iterable[str]
+) -> dict[str, Array]:
+    """`matrix_basis` (n, 4, 4) of bones that give the pose of a filled clip at some of its rows, where only parents move bones.
+
+    The bones' scale stays as it was.
+    """
+    back = quaternions.conjugate(skeletons.TO_Y_UP)
+    (_, before), (places, after) = known.clip.forward(rows), filled.forward(rows)
+    turn = quaternions.multiply(after, quaternions.conjugate(before))
+    turn = quaternions.multiply(quaternions.multiply(back, turn), skeletons.TO_Y_UP)
+    worlds = known.poses.worlds[rows][:, None]
+    wanted = worlds @ known.poses.matrices[rows]
+    wanted[..., :3, :3] = quaternions.matrix(turn) @ wanted[..., :3, :3]
+    wanted[..., :3, 3] = quaternions.rotate(back, places)
+    wanted = np.linalg.inv(worlds) @ wanted
+    names = list(filled.names)
+    bases = {}
+    for bone in (armature.data.bones[name] for name in bones):
+        own = wanted[:, names.index(bone.name)]
+        above = wanted[:, names.index(bone.parent.name)] if bone.parent else None
+        bases[bone.name] = _local(bone, own, above)
+    return bases
+
+
+def _local(bone: bpy.types.Bone, pose: Array, above: Array | None) -> Array:
+    """What a bone's channels hold (n, 4, 4) where it stands so and its parent so, in the armature's space."""
+    rest = np.array(bone.matrix_local)
+    if above is None:
+        return np.linalg.inv(rest) @ pose
+    if bone.use_inherit_rotation and bone.use_local_location and bone.inherit_scale == "FULL":
+        return np.linalg.inv(above @ np.linalg.inv(bone.parent.matrix_local) @ rest) @ pose
+    pairs = zip(pose, above, strict=True)
+    return np.array([skeletons._local(bone, Matrix(own), Matrix(parent), True) for own, parent in pairs])

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""In-betweens that a window waits for: in slices of time, by a thread, by the engine, stopped at any moment."""
+
+import pathlib
+import sys
+import time
+
+import bpy
+import pytest
+
+from vivant.backends.common.errors import Cancelled, VivantError
+from vivant.operators import filling, job
+from vivant.scene import inbetween, libraries, takes
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import posing
+
+
+@pytest.fixture
+def rig(scene):
+    libraries.forget()
+    rig = posing.armature(("a", "b"))
+    for bone in ("a", "b"):
+        posing.key(rig, bone, "rotation_quaternion", posing.FRAMES, posing.turning("QUATERNION"))
+    scene.frame_set(14)
+    return rig
+
+
+def steps(rig, solver="slerp"):
+    return inbetween.inbetweening(rig, inbetween.Wish(None, "GAP", None, 14.0, solver))
+
+
+def finish(work):
+    until = time.monotonic() + 60
+    while not work.poll() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert work.done
+    return work.result()
+
+
+def untouched(rig):
+    return rig.animation_data.action, len(bpy.data.actions), len(bpy.data.scenes), len(bpy.data.objects), posing.bits(rig)
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """Blender's own Python as the engine: it has no networks, but all other solvers."""
+    monkeypatch.setattr(job, "engine_for_networks", job.engine)
+    yield
+    job.close_engine()
+
+
+@pytest.mark.parametrize("ask", [filling.InThread, filling.InEngine])
+def test_a_thread_and_the_engine_give_what_the_script_gets(rig, engine, ask):
+    report = finish(filling.Filling(steps(rig), ask))
+    assert report.solver == "slerp" and report.armature == rig
+    by_others = posing.bits(rig)
+    takes.reject(rig)
+    inbetween.inbetween_object(rig, solver="slerp")
+    assert posing.bits(rig) == by_others
+
+
+def test_the_spline_is_there_at_the_first_look(rig):
+    work = filling.Filling(steps(rig, "spline"))
+    assert work.poll() and work.result().solver == "spline"
+
+
+def test_it_is_stopped_at_any_step_and_changes_nothing(rig):
+    before = untouched(rig)
+    asked = []
+
+    class Never:
+        progress = filling.State(note="thinking")
+
+        def __init__(self, question):
+            asked.append(self)
+            self.stopped = False
+
+        def wait(self, timeout=None):
+            return False
+
+        def kill(self):
+            self.stopped = True
+
+    work = filling.Filling(steps(rig), Never)
+    assert not work.poll() and work.progress.text == "thinking" and not work.holds
+    work.cancel()
+    assert asked[0].stopped and work.poll()
+    with pytest.raises(Cancelled):
+        work.result()
+    assert untouched(rig) == before
+    work = filling.Filling(steps(rig))
+    assert work.holds
+    work.kill()
+    assert work.done and untouched(rig) == before
+
+
+def test_where_the_engine_breaks_down_another_solver_answers_and_says_so(rig, engine):
+    class Dies(filling.InEngine):
+        def __init__(self, question):
+            super().__init__(question)
+            self._job.worker.kill()
+
+    report = finish(filling.Filling(steps(rig), Dies))
+    assert report.solver == "slerp" and "engine" in report.fallback.lower()
+
+
+def test_errors_on_both_sides_are_the_result(rig):
+    before = untouched(rig)
+
+    class Fails(filling.InThread):
+        def answer(self):
+            raise VivantError("It broke.")
+
+    with pytest.raises(VivantError, match="It broke"):
+        finish(filling.Filling(steps(rig), Fails))
+    bpy.context.scene.frame_set(99)
+    wish = inbetween.Wish(None, "GAP", None, 99.0, "slerp")
+    with pytest.raises(VivantError, match="lies in no gap"):
+        finish(filling.Filling(inbetween.inbetweening(rig, wish)))
+    bpy.context.scene.frame_set(14)
+    assert untouched(rig) == before
+
+
+def test_the_operator_fills_by_any_solver(rig, operators):
+    for solver in ("slerp", "auto", "spline"):
+        assert bpy.ops.vivant.motion_inbetween(solver=solver, seed=3) == {"FINISHED"}
+        made = takes.made_of(rig.animation_data.action)
+        assert made.seed == 3 and (made.solver == solver or solver == "auto")
+        takes.reject(rig)
