@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The in-between transformer: looks at a window of motion whose gaps hold the prior, and says what to add to it.
+"""The in-between network: looks at a window of motion whose gaps hold the prior, and says what to add to it.
+
+A transformer does; where the gap is short, `short.Short` instead.
 
 A window starts PAST frames before a gap.  A token is PATCH frames of one window, so that a window is a few tokens, the widths
 can be large and nothing is spent on neighbouring frames that are nearly alike.  Tensors are laid out components, joints,
@@ -24,17 +26,22 @@ from ...common.errors import BrokenFile, NeedsWeights
 from . import rotations
 from .body import PAST, Body, forward_kinematics
 from .prior import Neighbours, fill_rotations, fill_vectors
+from .short import GAP as SHORT
+from .short import LENGTH, Short, limited
 
 LONGEST = 90  # frames of a gap
-LENGTHS = ((8, 25), (20, 40), (40, 60), (55, 75), (LONGEST, 110))  # up to this gap, a window is this long
+LENGTHS = ((SHORT, LENGTH), (20, 40), (40, 60), (55, 75), (LONGEST, 110))  # up to this gap, a window is this long
 
 
 @dataclass(frozen=True)
 class Size:
+    """Of the transformer; and the width of what looks at short gaps, 0 where the transformer does."""
+
     width: int = 384
     layers: int = 6
     heads: int = 6
     patch: int = 5
+    short: int = 256
 
 
 def speeds(turns: Tensor, root: Tensor) -> Tensor:
@@ -123,24 +130,38 @@ class Network(nn.Module):
         self.norm, self.head = nn.LayerNorm(size.width), nn.Linear(size.width, size.patch * (3 * joints + 3))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self.short = Short(body, size.short) if size.short else None
         for block in self.blocks:
             for layer in (block.out, block.down):
                 nn.init.normal_(layer.weight, std=0.02 / size.layers**0.5)
 
     def forward(self, batches: Sequence[Windows]) -> list[tuple[Tensor, Tensor]]:
-        """Rotations (4, J, B, T) and root positions (3, B, T) of each batch, with missing entries filled."""
+        """Rotations (4, J, B, T) and root positions (3, B, T) of each batch, with missing entries filled.
+
+        The windows of all batches are those of short gaps, or of none.
+        """
         priors = [self._prior(batch) for batch in batches]
         moving = [speeds(*prior) for prior in priors]
         active = [
             activity(*prior, batch.gap, steps) * self.share[:, None]
             for prior, batch, steps in zip(priors, batches, moving, strict=True)
         ]
-        tokens = [
-            self._features(*prior, batch.known, steps / a[..., None])
-            for prior, batch, steps, a in zip(priors, batches, moving, active, strict=True)
-        ]
-        corrections = self._correction(tokens, active, [batch.gap for batch in batches])
+        steps = [steps / a[..., None] for steps, a in zip(moving, active, strict=True)]
+        if self.short is not None and batches[0].known.shape[-1] == LENGTH:
+            corrections = [
+                self.short(prior, batch.known, step, a, batch.gap)
+                for batch, prior, step, a in zip(batches, priors, steps, active, strict=True)
+            ]
+        else:
+            tokens = [
+                self._features(*prior, batch.known, step) for batch, prior, step in zip(batches, priors, steps, strict=True)
+            ]
+            corrections = self._correction(tokens, active, [batch.gap for batch in batches])
         return [self._add(*each) for each in zip(batches, priors, active, corrections, strict=True)]
+
+    def matrices(self) -> list[Tensor]:
+        """The weights inside of the transformer's blocks."""
+        return [layer.weight for block in self.blocks for layer in (block.qkv, block.out, block.up, block.down)]
 
     def _prior(self, windows: Windows) -> tuple[Tensor, Tensor]:
         return fill_rotations(windows.turns, windows.around), fill_vectors(windows.root, windows.around.of(0))
@@ -167,8 +188,8 @@ class Network(nn.Module):
             2 * (positions - root[:, None] * ground),
             30 * _padded(torch.diff(positions, dim=-1)),
             known[None].to(root.dtype),
-            _limited(_padded(steps)),
-            _limited(4 * _padded(_padded(steps.diff(dim=-1)))),
+            limited(_padded(steps)),
+            limited(4 * _padded(_padded(steps.diff(dim=-1)))),
         )
         features = torch.cat([*(part.flatten(0, 1) for part in parts), root])
         return features.unflatten(-1, (-1, self.size.patch)).permute(1, 2, 3, 0).flatten(2)
@@ -198,11 +219,6 @@ class Network(nn.Module):
 
 def _padded(steps: Tensor) -> Tensor:
     return torch.cat([steps[..., :1], steps], -1)
-
-
-def _limited(x: Tensor) -> Tensor:
-    """Nearly x up to a few units, and never more than eight."""
-    return x / (1 + x.abs() / 8)
 
 
 def save(network: Network, path: pathlib.Path) -> None:
