@@ -3,6 +3,9 @@
 
 import bpy
 
+from .backends.motion.solve import AUTO
+from .operators.filling import OUTPUTS, solver_items
+
 
 class VIVANT_PG_scene(bpy.types.PropertyGroup):
     """Vivant's settings of a scene"""
@@ -16,6 +19,10 @@ class VIVANT_PG_scene(bpy.types.PropertyGroup):
         soft_max=5_000_000,
         max=20_000_000,
     )
+    solver: bpy.props.EnumProperty(
+        name="Solver", description="What fills gaps from the tab and the menus", items=solver_items(), default=AUTO
+    )
+    output: bpy.props.EnumProperty(name="Output", description="How a take is keyed", items=OUTPUTS)
     show_ghosts: bpy.props.BoolProperty(
         name="Ghosts", description="Show the take as stick figures before (blue) and after (orange) the current frame"
     )

@@ -6,8 +6,9 @@ from types import ModuleType
 import bpy
 
 from . import preferences, properties
-from .operators import contacts, engine, inbetween, retarget, shots, splats_io, splats_render, takes
+from .operators import contacts, engine, inbetween, phase, retarget, shots, splats_io, splats_render, takes
 from .panels import menus, sidebar
+from .panels import phase as phase_panel
 from .panels import takes as takes_panels
 from .scene import drawing, ghosts
 
@@ -22,9 +23,11 @@ MODULES: tuple[ModuleType, ...] = (
     takes,
     contacts,
     retarget,
+    phase,
     menus,
     sidebar,
     takes_panels,
+    phase_panel,
     drawing,
     ghosts,
 )

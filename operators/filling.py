@@ -18,7 +18,7 @@ from ..backends.motion import job as engine_job
 from ..backends.motion import solve, trained
 from ..engine.jobs import Job
 from ..engine.progress import State
-from ..scene import judged
+from ..scene import generated, judged
 from ..scene.inbetween import Answer, Question, Report, Wish, answered, inbetweening
 from . import job as jobs
 
@@ -198,6 +198,12 @@ class FillsGaps(jobs.JobOperator):
         first, last = report.frames
         bones = f"{len(report.bones)} bones" if len(report.bones) > 1 else f"'{report.bones[0]}'"
         self.report({"INFO"}, f"Filled frames {first} to {last} of {bones}; accept or reject the take")
+
+
+OUTPUTS = [
+    (generated.BAKED, "Every Frame", "A key on every frame"),
+    (generated.SPARSE, "Few Keys", "As few keys as stay within half a degree and 2 mm, to edit by hand"),
+]
 
 
 def solver_items() -> list[tuple[str, str, str]]:

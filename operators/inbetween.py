@@ -7,7 +7,7 @@ import bpy
 
 from ..scene import rigs
 from ..scene.inbetween import SPLINE, Wish
-from .filling import FillsGaps, solver_items
+from .filling import OUTPUTS, FillsGaps, solver_items
 
 
 class VIVANT_OT_motion_inbetween(FillsGaps, bpy.types.Operator):
@@ -29,13 +29,7 @@ class VIVANT_OT_motion_inbetween(FillsGaps, bpy.types.Operator):
     seed: bpy.props.IntProperty(
         name="Seed", description="Another number gives another motion, where the solver chooses among several", min=0
     )
-    output: bpy.props.EnumProperty(
-        name="Output",
-        items=[
-            ("BAKED", "Every Frame", "A key on every frame"),
-            ("SPARSE", "Few Keys", "As few keys as stay within half a degree and 2 mm, to edit by hand"),
-        ],
-    )
+    output: bpy.props.EnumProperty(name="Output", items=OUTPUTS)
     another: bpy.props.BoolProperty(
         name="As Another Take", description="Keep the take that is shown and make one more", options={"SKIP_SAVE"}
     )

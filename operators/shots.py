@@ -6,9 +6,9 @@ from __future__ import annotations
 import bpy
 
 from ..backends.common.errors import Cancelled, VivantError
-from ..scene import generated, shots
+from ..scene import shots
 from ..scene.inbetween import SPLINE
-from .filling import Filling, FillsGaps, solver_items
+from .filling import OUTPUTS, Filling, FillsGaps, solver_items
 
 
 class VIVANT_OT_shots_inbetween(FillsGaps, bpy.types.Operator):
@@ -26,13 +26,7 @@ class VIVANT_OT_shots_inbetween(FillsGaps, bpy.types.Operator):
         ],
     )
     solver: bpy.props.EnumProperty(name="Solver", items=solver_items(), default=SPLINE)
-    output: bpy.props.EnumProperty(
-        name="Output",
-        items=[
-            (generated.BAKED, "Every Frame", "A key on every frame"),
-            (generated.SPARSE, "Few Keys", "As few keys as stay within half a degree and 2 mm, to edit by hand"),
-        ],
-    )
+    output: bpy.props.EnumProperty(name="Output", items=OUTPUTS)
     another: bpy.props.BoolProperty(
         name="As Other Takes", description="Keep the takes that are shown and make one more of each", options={"SKIP_SAVE"}
     )

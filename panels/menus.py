@@ -10,6 +10,31 @@ def _import(self: bpy.types.Menu, context: bpy.types.Context) -> None:
     self.layout.operator("vivant.splats_import", text="Gaussian Splats (.ply/.splat/.spz/.splatv)")
 
 
+def fill(layout: bpy.types.UILayout, context: bpy.types.Context, scope: str, **look: str) -> None:
+    """A button that fills gaps by the scene's solver."""
+    settings = context.scene.vivant
+    button = layout.operator("vivant.motion_inbetween", **look)
+    button.scope, button.solver, button.output = scope, settings.solver, settings.output
+    button.frame_start, button.frame_end = context.scene.frame_start, context.scene.frame_end
+
+
+def fill_many(layout: bpy.types.UILayout, context: bpy.types.Context, which: str, **look: str) -> None:
+    """A button that fills the gaps of many armatures by the scene's solver."""
+    settings = context.scene.vivant
+    button = layout.operator("vivant.shots_inbetween", **look)
+    button.which, button.solver, button.output = which, settings.solver, settings.output
+
+
+class VIVANT_MT_shots(bpy.types.Menu):
+    """Fill the gaps of many armatures"""
+
+    bl_label = "Fill Many (Vivant)"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        for which, text in (("SELECTED", "All Selected"), ("SCENE", "In This Scene"), ("FILE", "All Shots")):
+            fill_many(self.layout, context, which, text=text)
+
+
 def _inbetween(self: bpy.types.Menu, context: bpy.types.Context) -> None:
     """Where an armature is active: the gaps, and what to do with its take while it shows one."""
     armature = context.active_object
@@ -17,9 +42,9 @@ def _inbetween(self: bpy.types.Menu, context: bpy.types.Context) -> None:
         return
     layout = self.layout
     layout.separator()
-    layout.operator("vivant.motion_inbetween", text="Fill Gap (Vivant)").scope = "GAP"
-    layout.operator("vivant.motion_inbetween", text="Fill Every Gap (Vivant)").scope = "RANGE"
-    layout.operator_menu_enum("vivant.shots_inbetween", "which", text="Fill Many (Vivant)")
+    fill(layout, context, "GAP", text="Fill Gap (Vivant)")
+    fill(layout, context, "RANGE", text="Fill Every Gap (Vivant)")
+    layout.menu("VIVANT_MT_shots")
     if takes.original_of(armature):
         layout.operator_menu_enum("vivant.take_accept", "into")
         layout.operator("vivant.take_reject")
@@ -45,4 +70,4 @@ def unregister() -> None:
         getattr(bpy.types, menu).remove(entry)
 
 
-CLASSES = ()
+CLASSES = (VIVANT_MT_shots,)

@@ -11,6 +11,7 @@ from .. import preferences
 from ..operators import job as jobs
 from ..operators import retarget
 from ..scene import compat, drawing, pointclouds
+from . import menus
 
 ROOT = preferences.__package__
 
@@ -164,16 +165,15 @@ class VIVANT_PT_motion(Tab, bpy.types.Panel):
         bones = "1 selected bone" if chosen == 1 else f"{chosen} selected bones" if chosen else "All bones (none is selected)"
         paragraph(layout, context, bones, icon="BONE_DATA")
         column = layout.column(align=True)
+        column.prop(context.scene.vivant, "solver")
+        column.prop(context.scene.vivant, "output")
+        column = layout.column(align=True)
         column.scale_y = 1.2
-        column.operator("vivant.motion_inbetween", text="Fill Gap at Playhead", icon="IPO_BEZIER").scope = "GAP"
-        fill = column.operator("vivant.motion_inbetween", text="Fill Every Gap in Range", icon="ACTION")
-        fill.scope = "RANGE"
-        fill.frame_start, fill.frame_end = context.scene.frame_start, context.scene.frame_end
+        menus.fill(column, context, "GAP", text="Fill Gap at Playhead", icon="IPO_BEZIER")
+        menus.fill(column, context, "RANGE", text="Fill Every Gap in Range", icon="ACTION")
         rigs = [thing for thing in context.selected_objects if thing.type == "ARMATURE"]
         if len(rigs) > 1:
-            column.operator(
-                "vivant.shots_inbetween", text=f"Fill {len(rigs)} Armatures", icon="ARMATURE_DATA"
-            ).which = "SELECTED"
+            menus.fill_many(column, context, "SELECTED", text=f"Fill {len(rigs)} Armatures", icon="ARMATURE_DATA")
 
 
 class VIVANT_PT_retarget(Tab, bpy.types.Panel):

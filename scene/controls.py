@@ -25,11 +25,13 @@ from .riding import Drive
 
 Array = NDArray[np.floating]
 Result = TypeVar("Result")
+Curves = Mapping[tuple[str, int], bpy.types.FCurve]
 
 TURN, MOVE = 0.1, 0.02  # nudges: radians, and share of the rig's size
 ALIKE = 0.06  # share of a nudge by which a bone may miss it and still follow
 FEEBLE = 0.02  # share of a nudge below which a bone does not move
 LOOSELY = 0.3  # the same for bones that follow in part, as a blend of rotations is no even share of one
+HALF = 0.4  # share of a control's turn from which a bone may stand for one that follows it whole
 LEAST = 0.1  # share of a control's turn below which it does not steer a bone
 AXIS = np.array([0.6, 0.48, 0.64])  # of the nudges: none of a bone's own axes
 NEAR = 0.2  # share of the rig's size: a control further from its bone is the root of all, and goes only before no other
@@ -39,17 +41,22 @@ TO_Z_UP = quaternions.exp(np.array([np.pi / 2, 0.0, 0.0]))
 
 
 def driven(
-    armature: bpy.types.Object, bones: Iterable[str], frame: float | None = None, action: bpy.types.Action | None = None
+    armature: bpy.types.Object,
+    bones: Iterable[str],
+    frame: float | None = None,
+    action: bpy.types.Action | None = None,
+    anew: bool = False,
 ) -> dict[str, str]:
     """Each control -> the pose bone (of `limbs.pose_bones`) that it steers, as switches stand at a frame (the scene's).
 
     A bone of the pose that nothing constrains steers itself; an IK target the bone at the end of its chain, a pole or a swivel
     the first bone of it.  Not in it, and to be left as they are: controls without effect (those for FK of a limb on IK), second
     ones on a bone (foot rolls, the root above the torso), and those that are locked or driven altogether.
-    Raises VivantError for a name that is no bone.
+    anew: as if none of them had curves yet.  Raises VivantError for a name that is no bone.
     """
     at = bpy.context.scene.frame_current_final if frame is None else frame
-    found = _drained(_drives(armature, _rig(armature, list(bones), action), at, action))
+    rig = _rig(armature, list(bones), {} if anew else _curves(armature, action), limbs.pose_bones(armature))
+    found = _drained(_drives(armature, rig, at, action))
     return {drive.bone: drive.target for drive in found}
 
 
@@ -60,6 +67,7 @@ def bases(
     frames: Sequence[float],
     bones: Iterable[str],
     action: bpy.types.Action | None = None,
+    hierarchy: Mapping[str, str] | None = None,
 ) -> dict[str, Array]:
     """`matrix_basis` (n, 4, 4), what the channels of controls must hold at n frames for the pose to become that of `after`.
 
@@ -67,9 +75,10 @@ def bases(
     now, under `action` (one with its slot; its own when None).  Only bones of `driven` (as at each frame: switches may be
     keyed) are in the result; other bones stay as they are, and so do locked and driven channels, and, on bones that have
     curves, those without one.  Where both clips agree the channels are as before.  The armature is not touched.
+    hierarchy: of other bones that `after` is the pose of.
     Raises VivantError for what may not be written, names that are no bones, and switches that change too often.
     """
-    return _drained(solving(armature, before, after, frames, bones, action))
+    return _drained(solving(armature, before, after, frames, bones, action, hierarchy))
 
 
 def solving(
@@ -79,12 +88,13 @@ def solving(
     frames: Sequence[float],
     bones: Iterable[str],
     action: bpy.types.Action | None = None,
+    hierarchy: Mapping[str, str] | None = None,
 ) -> Generator[float, None, dict[str, Array]]:
     """`bases` in steps: yields the share that is done; to close it at any step changes nothing."""
     check_writable(armature)
     if tuple(before.names) != tuple(after.names) or not len(before) == len(after) == len(frames):
         raise VivantError("The poses before and after differ in bones or frames.", "Sample both alike.")
-    rig = _rig(armature, list(bones), action)
+    rig = _rig(armature, list(bones), _curves(armature, action), hierarchy or limbs.pose_bones(armature))
     parts = []
     for rows in _states(armature, frames, action):
         parts.append((rows, (yield from _drives(armature, rig, frames[rows[0]], action))))
@@ -135,7 +145,7 @@ def _change(before: Clip, after: Clip) -> Array:
     return matrices[1] @ np.linalg.inv(matrices[0])
 
 
-def _rig(armature: bpy.types.Object, bones: Sequence[str], action: bpy.types.Action | None) -> riding.Rig:
+def _rig(armature: bpy.types.Object, bones: Sequence[str], curves: Curves, hierarchy: Mapping[str, str]) -> riding.Rig:
     """What the solver knows of a rig and some of its bones; `held` counts every constraint, muted or not."""
     pose = rigs.pose_of(armature)
     if unknown := [bone for bone in bones if bone not in pose.bones]:
@@ -146,18 +156,18 @@ def _rig(armature: bpy.types.Object, bones: Sequence[str], action: bpy.types.Act
             held.add(bone.name)
             if constraint.type == "IK":
                 held.update(link.name for link in limbs.chain_of(bone, constraint))
-    curves = _curves(armature, action)
     return riding.Rig(
         pose.bones,
         {bone.name: row for row, bone in enumerate(pose.bones)},
         limbs.size_of(armature),
-        limbs.pose_bones(armature),
+        hierarchy,
         frozenset(held),
         {bone: _free(armature, bone, curves) for bone in bones},
+        frozenset(bone for bone in bones if not _keyed(armature, bone, curves)),
     )
 
 
-def _curves(armature: bpy.types.Object, action: bpy.types.Action | None) -> Mapping[tuple[str, int], bpy.types.FCurve]:
+def _curves(armature: bpy.types.Object, action: bpy.types.Action | None) -> Curves:
     """The curves that animate an armature under an action with its slot (its own when None)."""
     data = armature.animation_data
     action = action or (data and data.action)
@@ -165,15 +175,18 @@ def _curves(armature: bpy.types.Object, action: bpy.types.Action | None) -> Mapp
     return actions.curves_of(action, slot) if slot else {}
 
 
-def _free(
-    armature: bpy.types.Object, name: str, curves: Mapping[tuple[str, int], bpy.types.FCurve]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _keyed(armature: bpy.types.Object, name: str, curves: Curves) -> bool:
+    """Whether a bone has curves."""
+    path = armature.pose.bones[name].path_from_id()
+    return any(channel.startswith(f"{path}.") for channel, _ in curves)
+
+
+def _free(armature: bpy.types.Object, name: str, curves: Curves) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which components of a bone's location and rotation may be changed: not locked, not driven, and keyed if any is."""
     bone = armature.pose.bones[name]
     data = armature.animation_data
     drivers = {(curve.data_path, curve.array_index) for curve in data.drivers} if data else set()
-    path = bone.path_from_id()
-    keyed = any(channel.startswith(f"{path}.") for channel, _ in curves)
+    path, keyed = bone.path_from_id(), _keyed(armature, name, curves)
     masks = []
     for channel, locks in (
         ("location", [lock or bone.bone.use_connect for lock in bone.lock_location]),
@@ -227,19 +240,19 @@ def _drives(
     goals = {next((name for name in _lineage(bones, limb.goal) if name in asked), ""): limb for limb in chains}
     for at, bone in enumerate(asked):
         own = steps[[0, 1 + 3 * at, 2 + 3 * at, 3 + 3 * at]]
-        rank, drives = _followers(rig, bone, own)
+        rank, drives, spare = _followers(rig, bone, own)
         if bone in goals:
             rank, drives = _reaching(bone, goals[bone], rank, drives)
         if drives:
             far = (bones[bone].bone.head_local - bones[drives[0].target].bone.head_local).length / rig.size
-            holds.append(((rank, len(drives), not rig.free[bone][0].any(), far), drives))
+            holds.append(((rank, len(drives), not rig.free[bone][0].any(), far), drives, spare))
         else:
             swings += _swings(rig, bone, own, chains)
     taken: dict[str, Drive] = {drive.target: drive for drive in found}
     # Those that carry least first: of what the chest and the hips carry, the torso gets what neither does.
-    for (*_, far), drives in sorted(holds, key=lambda hold: hold[0]):
+    for (*_, far), drives, spare in sorted(holds, key=lambda hold: hold[0]):
         first = drives[0]
-        left = [drive for drive in drives if drive.target not in taken]
+        left = [drive for drive in drives + spare if drive.target not in taken]
         other = taken.get(first.target)
         if far < NEAR and not left and other and bones[first.bone] in bones[other.bone].parent_recursive:
             # A second control between, as a foot's spin: the main one has the bone.
@@ -247,6 +260,13 @@ def _drives(
         elif left and (left[0] is first or far < NEAR):
             found.append(left[0])
         taken = dict.fromkeys((drive.target for drive in drives), left[0] if left else first) | taken
+    roots = [bone for bone, over in rig.hierarchy.items() if not over]
+    found = [
+        dataclasses.replace(drive, moves=False)
+        if drive.bone in rig.anew and drive.bone != drive.target and drive.bone not in goals and drive.target not in roots
+        else drive
+        for drive in found
+    ]
     planes = set()
     for drive in sorted(swings, key=lambda drive: drive.swivel):
         if drive.limb not in planes:
@@ -276,13 +296,16 @@ def _nudged(
     return found.poses
 
 
-def _followers(rig: riding.Rig, control: str, steps: Array) -> tuple[int, list[Drive]]:
-    """How well pose bones follow a nudged control (0 is best), and those that do it best, the highest first."""
+def _followers(rig: riding.Rig, control: str, steps: Array) -> tuple[int, list[Drive], list[Drive]]:
+    """How well pose bones follow a nudged control (0 is best), and those that do it best, the highest first.
+
+    The second list has bones above them that follow by half or more, as a spine's do: for want of a better one.
+    """
     places, turns = (bool(axes.any()) for axes in rig.free[control])
     own = steps[:, rig.row[control]]
     asked = _unit_axes(own[0]) @ (TURN * AXIS)
     if np.linalg.norm(_arc(own[0], own[1]) - asked) > ALIKE * TURN:
-        return 0, []  # Something else turns it: a link of a chain, say.
+        return 0, [], []  # Something else turns it: a link of a chain, say.
     moved = own[2:, :3, 3] - own[0, :3, 3]
     way = MOVE * rig.size
     depth = {bone: len(limbs.above(bone, rig.hierarchy)) for bone in rig.hierarchy}
@@ -308,7 +331,9 @@ def _followers(rig: riding.Rig, control: str, steps: Array) -> tuple[int, list[D
         ends = at[2:] @ tail - at[0] @ tail
         if places and (moves or _alike(ends[:, :3], moved, way)):
             ranked[2].append(Drive(control, bone, "", 1.0, True))
-    return next(((rank, drives) for rank, drives in ranked.items() if drives), (0, []))
+    rank = next((rank for rank, drives in ranked.items() if drives), 0)
+    over = limbs.above(ranked[rank][0].target, rig.hierarchy) if ranked[rank] and rank < 3 else []
+    return rank, ranked[rank], [drive for drive in ranked[3] if drive.target in over and drive.share > HALF]
 
 
 def _reaching(control: str, limb: limbs.Limb, rank: int, drives: list[Drive]) -> tuple[int, list[Drive]]:
@@ -330,9 +355,9 @@ def _swings(rig: riding.Rig, control: str, steps: Array, chains: Sequence[limbs.
     bones = rig.bones
     for limb in chains:
         at = steps[:, rig.row[limb.upper]]
-        turned = max(float(np.linalg.norm(_arc(at[0], step))) for step in at[1:])
         pole = control in _lineage(bones, limb.pole)
-        if (pole or control in limb.chain) and turned > FEEBLE * TURN:
+        turned = max(float(np.linalg.norm(_arc(at[0], step))) for step in (at[2:] if pole else at[1:2]))
+        if (pole or control in limb.chain) and turned > (FEEBLE if pole else LEAST) * TURN:
             found.append(Drive(control, limb.upper, limb=limb, swivel=not pole))
     return found
 

@@ -165,7 +165,7 @@ def _seen(
     bones_of_ghosts = traces.ghost_bones(armature)
     ghosts = poses[places][:, bones_of_ghosts].reshape(len(at), 2 * len(bones_of_ghosts), 3)
     index = [armature.pose.bones.find(bone) for bone in bones] if settings.show_trails else []
-    trails = poses[:, index, 0].swapaxes(0, 1)
+    trails = poses[:, index, traces.trail_ends(armature, bones[: len(index)])].swapaxes(0, 1)
     dots = [
         np.array([[frame in of_bone for frame in frames] for of_bone in of_bones[: len(index)]], bool).reshape(trails.shape[:2])
         for of_bones in marks

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..backends.common.errors import VivantError
 from ..backends.motion import solve
 from ..backends.motion.clip import Clip
-from . import actions, generated, libraries, motions, rigs, skeletons, takes
+from . import actions, generated, libraries, motions, planted, rigs, skeletons, takes
 from .motions import Question
 from .tracks import New, Track, bent, scope_of, splined, tracks_of
 
@@ -125,7 +125,7 @@ def inbetweening(armature: bpy.types.Object, wish: Wish) -> Generator[str | Ques
         raise VivantError(f"There is no output '{wish.output}'.", "Use 'BAKED' or 'SPARSE'.")
     found = _find(armature, wish)
     new, warnings = splined(found.tracks)
-    ran, fallback = SPLINE, ""
+    ran, fallback, notes = SPLINE, "", ()
     if wish.solver != SPLINE:
         known = yield from motions.around(armature, found.action, found.slot, found.tracks, new)
         library = yield from libraries.library_of(armature, known.clip, found.tracks, wish.library)
@@ -133,18 +133,23 @@ def inbetweening(armature: bpy.types.Object, wish: Wish) -> Generator[str | Ques
         answer = yield Question(known.clip, known.keys, wish.solver, library, wish.seed, _options(armature, known))
         assert answer is not None
         filled, report = answer
-        ran, fallback = report.solver, report.fallback
+        ran, fallback, notes = report.solver, report.fallback, report.said
         armature = _again(name, identity)
         found = _find(armature, wish)
         if stamps != [track.stamp for track in found.tracks]:
             raise VivantError("Keys at the gap changed while the in-betweens were made.", "Run it again.")
         if ran != SPLINE:
-            solved = motions.channels(armature, known, filled, found.tracks)
+            solved = yield from motions.channels(armature, found.action, found.slot, known, filled, found.tracks, new)
             whole, said = bent([found.tracks[index] for index in solved], list(solved.values()))
             for index, keys in zip(solved, whole, strict=True):
                 new[index] = keys
             warnings = {**warnings, **said}
-    return _write(armature, wish, found, new, warnings, ran, fallback)
+            own = {found.tracks[index].bone for index in solved}
+            if not own:
+                ran, fallback = SPLINE, "What is keyed there does not move the pose."
+            elif left := list(dict.fromkeys(track.bone for track in found.tracks if track.bone not in own)):
+                warnings["The spline filled what does not move the pose"] = left
+    return _write(armature, wish, found, new, [*notes, *_sentences(warnings, found.left_out)], ran, fallback)
 
 
 class _Found(NamedTuple):
@@ -191,6 +196,15 @@ def _options(armature: bpy.types.Object, known: motions.Around) -> dict[str, Any
     if "human" in taken:
         with contextlib.suppress(VivantError):  # no human, or none whose pose can be read
             options["human"] = skeletons.posed_human_of(armature)
+    painted = planted.contacts_of(*actions.animation_of(armature))
+    if "contacts" in taken and painted:
+        last = len(known.clip) - 1
+        options["contacts"] = {
+            bone: [(max(start, 0), min(end, last)) for start, end in moved if start <= last and end >= 0]
+            for bone, ranges in painted.items()
+            if bone in known.clip.names
+            for moved in [[(start - known.first, end - known.first) for start, end in ranges]]
+        }
     return options
 
 
@@ -199,21 +213,18 @@ def _write(
     wish: Wish,
     found: _Found,
     new: list[New],
-    warnings: dict[str, list[str]],
+    warnings: Sequence[str],
     solver: str,
     fallback: str,
 ) -> Report:
     """The take with these new keys, and what is to be said of it."""
     tracks = found.tracks
-    for reason, names in found.left_out.items():
-        warnings[f"Some channels are {reason} and were left as they are"] = names
     curves = actions.curves_of(found.action, found.slot)
     parts = _parts(tracks, new, wish.output, found.action, found.slot)
     users = [(channel, gaps, _keys_outside(curves[channel], gaps)) for channel, gaps in _filled_channels(tracks)]
     take = takes.open_take(armature, wish.another)
     slot = armature.animation_data.action_slot
     count = generated.add(armature, take, parts)
-    sentences = [f"{sentence}: {_listed(names)}." for sentence, names in warnings.items()]
     report = Report(
         armature,
         take,
@@ -224,7 +235,7 @@ def _write(
             max(int(track.frames[track.missing][-1]) for track in tracks),
         ),
         count,
-        tuple(sentences),
+        tuple(warnings),
         _key_error(users, actions.curves_of(take, slot)),
         fallback,
     )
@@ -286,6 +297,11 @@ def _key_error(
         found = _keys_outside(curves[channel], gaps)
         error = max(error, np.max(np.abs(found - wanted), initial=0) if found.shape == wanted.shape else np.inf)
     return float(error)
+
+
+def _sentences(warnings: Mapping[str, list[str]], left_out: Mapping[str, list[str]]) -> list[str]:
+    left = {f"Some channels are {reason} and were left as they are": names for reason, names in left_out.items()}
+    return [f"{sentence}: {_listed(names)}." for sentence, names in {**warnings, **left}.items()]
 
 
 def _listed(names: list[str], most: int = 3) -> str:

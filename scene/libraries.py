@@ -91,12 +91,7 @@ def _outside(clip: Clip, first: int, tracks: Sequence[Track], keyed: set[int]) -
     for free, run in itertools.groupby(range(len(frames)), lambda row: int(frames[row]) not in gaps):
         rows = list(run)
         if free and len(keyed.intersection(frames[rows].tolist())) >= DENSE * len(rows):
-            yield _part(clip, slice(rows[0], rows[-1] + 1))
-
-
-def _part(clip: Clip, rows: slice) -> Clip:
-    moved = {joint: values[rows] for joint, values in clip.translations.items()}
-    return clip.replace(rotations=clip.rotations[rows], root=clip.root[rows], translations=moved)
+            yield clip.part(slice(rows[0], rows[-1] + 1))
 
 
 def _fitted(armature: bpy.types.Object, skeleton: Clip, clip: Clip) -> Clip:

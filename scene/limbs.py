@@ -164,3 +164,29 @@ def _hung(armature: bpy.types.Object, names: Iterable[str]) -> dict[str, str]:
     while len(ordered) < len(chosen):
         ordered |= {name: over for name, over in chosen.items() if name not in ordered and (not over or over in ordered)}
     return ordered
+
+
+def ik_controls(armature: bpy.types.Object, limb: Limb) -> list[str]:
+    """The bones that may be moved to bend a limb: those that carry its goal or its pole, and free links of its chain."""
+    bones = armature.pose.bones
+    carriers = [
+        bone for name in (limb.goal, limb.pole) if name in bones for bone in (bones[name], *bones[name].parent_recursive)
+    ]
+    links = [bones[name] for name in limb.chain if name not in (limb.upper, limb.lower, limb.last)]
+    found = [bone.name for bone in carriers if not all(bone.lock_location)]
+    return list(dict.fromkeys(found + [bone.name for bone in links if not all(bone.lock_rotation)]))
+
+
+def doubles(armature: bpy.types.Object, name: str, free: bool = True) -> list[str]:
+    """The other bones that lie where a bone lies at rest; free: those that may be turned."""
+    bones = armature.data.bones
+    near = NEAR / 10 * size_of(armature)
+    one = bones[name]
+    return [
+        bone.name
+        for bone in bones
+        if bone.name != name
+        and (bone.head_local - one.head_local).length < near
+        and (bone.tail_local - one.tail_local).length < near
+        and not (free and all(armature.pose.bones[bone.name].lock_rotation))
+    ]

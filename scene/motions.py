@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..backends.common import rotations as quaternions
 from ..backends.motion.clip import Clip
-from . import actions, beside, rigs, skeletons
+from . import actions, beside, controls, limbs, rigs, skeletons
 from .tracks import New, Track
 
 Array = NDArray[np.floating]
@@ -58,14 +58,39 @@ def around(
     first = min(lowest, max(lowest - CONTEXT, min(track.reach[0] for track in tracks)))
     last = max(highest, min(highest + CONTEXT, max(track.reach[1] for track in tracks)))
     frames = np.arange(first, last + 1)
-    skeleton = skeletons.skeleton_of(armature)
+    hierarchy = limbs.pose_bones(armature)
+    skeleton = skeletons.skeleton_of(armature, hierarchy)
     names = list(skeleton.names)
     with _copy_with(action, slot, tracks, new) as copy:
         poses = yield from beside.poses(armature, names, copy, slot.handle, frames.tolist())
+        moved = _moved(armature, hierarchy, dict.fromkeys(track.bone for track in tracks), lowest, copy)
     keys = np.ones((len(frames), len(names)), bool)
     for track in tracks:
-        keys[:, names.index(track.bone)] &= track.knows(frames)
+        for bone in moved.get(track.bone, ()):
+            keys[:, names.index(bone)] &= track.knows(frames)
     return Around(int(first), poses, poses.clip(skeleton), keys)
+
+
+def _moved(
+    armature: bpy.types.Object, hierarchy: Mapping[str, str], bones: Iterable[str], frame: int, action: bpy.types.Action
+) -> dict[str, set[str]]:
+    """The bones of the pose that each of some keyed bones moves: itself, or what a control steers, with the limb it bends."""
+    if not constrained(armature):
+        return {bone: {bone} for bone in bones}
+    moved = {bone: {target} for bone, target in controls.driven(armature, bones, frame, action).items()}
+    evaluated = armature.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    for limb in limbs.limbs_of(armature, evaluated, hierarchy):
+        line = [limb.last, *limbs.above(limb.last, hierarchy)]
+        line = line[: line.index(limb.upper) + 1]
+        for targets in moved.values():
+            if not targets.isdisjoint({limb.upper, limb.last, limb.end}):
+                targets.update(line)
+    return moved
+
+
+def constrained(armature: bpy.types.Object) -> bool:
+    """Whether more than parents moves the bones."""
+    return any(bone.constraints for bone in armature.pose.bones)
 
 
 @contextlib.contextmanager
@@ -98,18 +123,32 @@ def _lay(curve: bpy.types.FCurve, gaps: Sequence[actions.Gap], times: Array, val
     actions.restore_keys(curve, np.insert(users, np.searchsorted(users["co"][:, 0], times), new))
 
 
-def channels(armature: bpy.types.Object, known: Around, filled: Clip, tracks: Sequence[Track]) -> dict[int, Array]:
+def channels(
+    armature: bpy.types.Object,
+    action: bpy.types.Action,
+    slot: bpy.types.ActionSlot,
+    known: Around,
+    filled: Clip,
+    tracks: Sequence[Track],
+    new: Sequence[New],
+) -> Generator[str, None, dict[int, Array]]:
     """What tracks, by index, would hold at their frames in the filled clip: numbers (F, C), or quaternions (F, 4) of rotations.
 
-    Tracks of scale are left out, as a clip has none.
+    Left out are tracks of scale, as a clip has none, and of controls that do not move the pose.  Yields what it does.
     """
     rows = np.unique(np.concatenate([track.frames for track in tracks])) - known.first
-    bases = _bases(armature, known, filled, rows, dict.fromkeys(track.bone for track in tracks))
+    bones = list(dict.fromkeys(track.bone for track in tracks))
+    if constrained(armature):
+        frames, before, after = (known.first + rows).tolist(), known.clip.part(rows), filled.part(rows)
+        with _copy_with(action, slot, tracks, new) as copy:
+            bases = yield from _told(controls.solving(armature, before, after, frames, bones, copy))
+    else:
+        bases = _bases(armature, known, filled, rows, bones)
     found = {}
     for index, track in enumerate(tracks):
         own = np.searchsorted(rows, track.frames - known.first)
         path = track.curves[0].data_path.rpartition(".")[2]
-        if path == "scale":
+        if path == "scale" or track.bone not in bases:
             continue
         basis, column = bases[track.bone][own], track.curves[0].array_index
         if path == "location":
@@ -121,6 +160,16 @@ def channels(armature: bpy.types.Object, known: Around, filled: Clip, tracks: Se
             turns = rigs.from_quaternions(turns, bone.rotation_mode, np.array(getattr(bone, path)))[:, [column]]
         found[index] = turns
     return found
+
+
+def _told(steps: Generator[float, None, dict[str, Array]]) -> Generator[str, None, dict[str, Array]]:
+    while True:
+        try:
+            share = next(steps)
+        except StopIteration as end:
+            found: dict[str, Array] = end.value
+            return found
+        yield f"setting the controls, {share:.0%}"
 
 
 def _bases(

@@ -22,9 +22,9 @@ from .trials import Puts, Sweep
 
 Array = NDArray[np.floating]
 
-ROUNDS = 8
+ROUNDS = 10
 CLOSE = 5e-5  # radians, and share of the rig's size, summed over the controls: what is near enough
-BETTER = 0.9  # share of the miss that a round may leave and still count as progress
+SETTLED = 1e-4  # radians, and share of the rig's size: a control that was corrected by less is where it will stay
 HINGE = 0.02  # share of a limb's length by which its hinge says where a limb that is almost straight bends
 GAIN = (0.3, 3.0)  # least and most that a swivel turns for a turn of its limb's plane
 
@@ -54,7 +54,8 @@ class Rig:
 
     bones: its pose bones; row: where each stands among them; size: of its rest pose; hierarchy: pose bone -> the one it hangs
     on; held: bones that more than their parent and channels moves; free: for each control which components of its location (3)
-    and of its rotation (3 or 4, in the bone's own mode) may be changed.
+    and of its rotation (3 or 4, in the bone's own mode) may be changed; anew: those that have no curves yet, of which only the
+    body's root, goals and poles travel.
     """
 
     bones: Mapping[str, bpy.types.PoseBone]
@@ -63,6 +64,7 @@ class Rig:
     hierarchy: Mapping[str, str]
     held: frozenset[str]
     free: Mapping[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]
+    anew: frozenset[str]
 
 
 def solve(
@@ -90,7 +92,7 @@ def solve(
         # Nothing but the hierarchy moves bones: the first correction is exact.
         return best | solver.corrected(poses, channels, rows, True)
 
-    least, stalled = solver.miss(poses, rows), np.zeros(len(frames), int)
+    least = solver.miss(poses, rows)
     going = least > CLOSE
     for number in range(1, steps):
         rows, poses, channels = rows[going], poses[going], channels[going]
@@ -99,14 +101,14 @@ def solve(
         tried = solver.corrected(poses, channels, rows, number == 1)
         at = [frames[row] for row in rows]
         found = yield from _shared(sweep(at, {bone: (at, bases) for bone, bases in tried.items()}), number, steps)
+        moved = solver.moved(channels, found.channels)
         poses, channels = found.poses, found.channels
         now = solver.miss(poses, rows)
         nearer = now < least[rows]
         for bone, bases in tried.items():
             best[bone][rows[nearer]] = bases[nearer]
-        stalled[rows] = np.where(now < BETTER * least[rows], 0, stalled[rows] + 1)
         least[rows] = np.minimum(now, least[rows])
-        going = (now > CLOSE) & (stalled[rows] < 2)
+        going = (now > CLOSE) & (moved > SETTLED)
     return best
 
 
@@ -127,6 +129,7 @@ class _Solver:
         self.rig, self.drives, self.targets = rig, drives, targets
         self.bones, self.row = rig.bones, rig.row
         self.poses, self.channels = start.poses, start.channels
+        self.travels = {drive.bone: drive.moves and not drive.swivel for drive in drives}
         self.hinges = {drive.bone: self._hinge(drive.limb) for drive in drives if drive.limb}
         # Of swivels: how far they turned for how much of their plane in the round before.
         self.gains = {drive.bone: np.ones(len(self.poses)) for drive in drives if drive.swivel}
@@ -147,6 +150,14 @@ class _Solver:
                 point = self._point(drive, rows)
                 total += np.linalg.norm((now @ point - wanted @ point)[:, :3, 0], axis=-1) / self.rig.size
         return total
+
+    def moved(self, one: Array, other: Array) -> Array:
+        """How far (F,) channels lie apart at most: radians and shares of the size."""
+        apart = []
+        for row in (self.row[drive.bone] for drive in self.drives):
+            apart.append(np.linalg.norm(one[:, row, :3, 3] - other[:, row, :3, 3], axis=-1) / self.rig.size)
+            apart.append(np.linalg.norm(quaternions.difference(_turn(one[:, row]), _turn(other[:, row])), axis=-1))
+        return np.max(apart, axis=0)
 
     def corrected(self, poses: Array, channels: Array, rows: NDArray[np.intp], first: bool) -> dict[str, Array]:
         """`matrix_basis` (F, 4, 4) of all controls, each corrected by what its bone misses in these poses."""
@@ -205,23 +216,24 @@ class _Solver:
     def _local_miss(self, drive: Drive, poses: Array, rows: NDArray[np.intp]) -> Array:
         """The turn (F, 4) that the bone lacks in its own frame, when the bone above it has arrived."""
         above = self.rig.hierarchy[drive.target]
-        local = []
-        for of in (lambda bone: poses[:, self.row[bone]], lambda bone: self.targets[bone][rows]):
-            turn = _turn(of(drive.target))
-            local.append(quaternions.multiply(quaternions.conjugate(_turn(of(above))), turn) if above else turn)
-        return quaternions.multiply(quaternions.conjugate(local[0]), local[1])
+        bones = [drive.target, above] if above else [drive.target]
+        turns = []
+        for at in ([poses[:, self.row[bone]] for bone in bones], [self.targets[bone][rows] for bone in bones]):
+            turn, *over = (_turn(matrices) for matrices in at)
+            turns.append(quaternions.multiply(quaternions.conjugate(over[0]), turn) if over else turn)
+        return quaternions.multiply(quaternions.conjugate(turns[0]), turns[1])
 
     def _above(
         self, bone: str, goals: Mapping[str, Array], poses: Array, rows: NDArray[np.intp], first: bool, known: dict[str, Array]
     ) -> Array:
-        """Where a bone above a control will be: at its own goal, carried by those above it, or where constraints hold it."""
+        """Where a bone above a control will be: at its own goal, carried by those above it, or where constraints held it."""
         if bone in goals:
             return goals[bone]
         if bone not in known:
             now, parent = poses[:, self.row[bone]], self.bones[bone].parent
             if first and self.rig.held and bone in self.targets:
                 known[bone] = self.targets[bone][rows]
-            elif bone in self.rig.held or parent is None:
+            elif parent is None or (bone in self.rig.held and not first):
                 known[bone] = now
             else:
                 over = self._above(parent.name, goals, poses, rows, first, known)
@@ -231,6 +243,7 @@ class _Solver:
     def _allowed(self, bone: str, basis: Array, rows: NDArray[np.intp]) -> Array:
         """The channels with what may not be changed, and the scale, as they were."""
         places, turns = self.rig.free[bone]
+        places = places & self.travels[bone]
         start = self.channels[rows, self.row[bone]]
         result = basis.copy()
         result[:, :3, 3] = np.where(places, basis[:, :3, 3], start[:, :3, 3])
@@ -330,9 +343,9 @@ def _channels(bone: bpy.types.Bone, goal: Array, above: Array | None) -> Array:
 
 
 def _turn(matrices: Array) -> Array:
-    """Rotations (…, 4) of matrices (…, 4, 4)."""
-    flat = [Matrix(m).to_quaternion() for m in matrices.reshape(-1, *matrices.shape[-2:])]
-    return np.array(flat).reshape(*matrices.shape[:-2], 4)
+    """Rotations (…, 4) of matrices (…, 4, 4), of which scale goes."""
+    axes = matrices[..., :3, :3]
+    return quaternions.from_matrix(axes / np.linalg.norm(axes, axis=-2, keepdims=True))
 
 
 def _affine(turns: Array) -> Array:

@@ -18,7 +18,7 @@ from ..backends.common.errors import VivantError
 from ..backends.motion import humanoid
 from ..backends.motion.clip import Clip
 from ..backends.motion.retarget import resample, retarget
-from . import actions, rigs
+from . import actions, controls, limbs, rigs, trials
 
 Array = NDArray[np.floating]
 
@@ -26,9 +26,6 @@ HUMAN = "vivant_humanoid"  # custom property of the armature object: canonical j
 TO_Y_UP = quaternions.exp(np.array([-np.pi / 2, 0.0, 0.0]))
 AUTO_CLAMPED = 4  # a handle's type
 STILL = 1e-6  # share of the armature's size: less is rounding, not motion
-# The bones and properties of control rigs that say which of IK (0) and FK (1) a limb follows.
-SWITCHES = [(f"{limb}_parent.{side}", "IK_FK") for side in "LR" for limb in ("upper_arm", "thigh")]
-SWITCHES += [(f"c_{end}_ik.{side}", "ik_fk_switch") for side in "lr" for end in ("hand", "foot")]
 
 
 def clip_of(armature: bpy.types.Object, frames: Sequence[float], hierarchy: Mapping[str, str] | None = None) -> Clip:
@@ -105,13 +102,21 @@ def human_of(armature: bpy.types.Object) -> dict[str, str]:
 def posed_human_of(armature: bpy.types.Object) -> dict[str, str]:
     """The mapping to read a pose by: `human_of`, but on control rigs the bones that show what the controls do.
 
-    Raises VivantError as `human_of`, and for limbs that follow IK on rigs where only the FK controls are known.
+    Raises VivantError as `human_of`, and for control rigs where too few of these bones are found.
     """
     human = human_of(armature)
+    hierarchy = limbs.pose_bones(armature)
     if human == humanoid.RIGIFY:
-        return humanoid.RIGIFY_POSE
-    check_fk(armature)
-    return human
+        return {joint: bone for joint, bone in humanoid.RIGIFY_POSE.items() if bone in hierarchy}
+    found = {joint: bone for joint, bone in human.items() if bone in hierarchy}
+    for joint, bone in human.items():
+        if joint not in found and (same := [other for other in limbs.doubles(armature, bone, False) if other in hierarchy]):
+            found[joint] = same[0]
+    if left := [joint for joint in human if joint not in found]:
+        steered = controls.driven(armature, [human[joint] for joint in left], anew=True)
+        found |= {joint: steered[human[joint]] for joint in left if human[joint] in steered}
+    humanoid.check(found, list(hierarchy))
+    return found
 
 
 def write_clip(armature: bpy.types.Object, clip: Clip, name: str, start: float | None = None) -> bpy.types.Action:
@@ -135,40 +140,47 @@ def retarget_to(
     """Put a human's clip on an armature of another human, at the scene's frame rate, into a new action.
 
     The mapping of the armature's bones is saved on it as the custom property `vivant_humanoid`, which may be edited.
-    Control rigs are written on their FK controls, frame by frame, as only Blender's evaluation knows how they hang together.
-    Raises VivantError for what is no human, for limbs that follow IK, and as `write_clip`.
+    Of a control rig those controls are written that move its pose now: IK or FK, as its switches stand.
+    Raises VivantError for what is no human, for limbs that no control moves, and as `write_clip`.
     """
-    _check_writable(armature)
+    controls.check_writable(armature)
     human = human_of(armature)
     humanoid.check(human, _bones(armature))
-    check_fk(armature)
-    if any(_constrained(above) for bone in human.values() for above in armature.pose.bones[bone].parent_recursive):
-        # Controls: what moves one of them along with another is not the hierarchy, so the human's own stands in for it.
-        joints = [joint for joint in humanoid.JOINTS if joint in human]
-        parents = [joints.index(_canonical_parent(joint, human)) if joint != "pelvis" else -1 for joint in joints]
-        target = _skeleton(armature, [human[joint] for joint in joints], parents)
+    moved = resample(clip, _fps())
+    if not any(bone.constraints for bone in armature.pose.bones):
+        moved = retarget(moved, skeleton_of(armature), source_human, human, in_place)
+        keyed = {moved.names[joint] for joint in _turning(moved)} | set(human.values())
+        action = _write(armature, moved, name, start, keyed)
     else:
-        target = skeleton_of(armature)
-    moved = retarget(resample(clip, _fps()), target, source_human, human, in_place)
-    keyed = {target.names[joint] for joint in _turning(moved)} | set(human.values())
-    action = _write(armature, moved, name, start, keyed)
+        hierarchy, posed = limbs.pose_bones(armature), posed_human_of(armature)
+        moved = retarget(moved, skeleton_of(armature, hierarchy), source_human, posed, in_place)
+        action = _write(armature, moved, name, start, _moving(armature, human, posed, hierarchy), hierarchy)
     armature[HUMAN] = human
     return action
 
 
-def check_fk(armature: bpy.types.Object) -> None:
-    """Raises VivantError when a limb of a control rig follows its IK controls."""
-    for bone, switch in SWITCHES:
-        pose = armature.pose.bones.get(bone)
-        if pose is not None and float(pose.get(switch, 1.0)) < 1.0:
-            raise VivantError(
-                f"'{bone}' of '{armature.name}' follows IK, and Vivant moves the FK controls.", f"Set its {switch} to 1 first."
-            )
-
-
-def _canonical_parent(joint: str, human: Mapping[str, str]) -> str:
-    parent = humanoid.PARENT[joint]
-    return parent if parent in human else _canonical_parent(parent, human)
+def _moving(
+    armature: bpy.types.Object, human: Mapping[str, str], posed: Mapping[str, str], hierarchy: Mapping[str, str]
+) -> set[str]:
+    """The controls of a human that move its pose now; raises VivantError where none moves a limb."""
+    with trials.trial(armature) as trial:
+        evaluated = trial.evaluated(bpy.context.scene.frame_current_final)
+        chains = [limb for limb in limbs.limbs_of(armature, evaluated, hierarchy) if limb.upper in posed.values()]
+    asked = [*human.values(), *(bone for limb in chains for bone in limbs.ik_controls(armature, limb))]
+    for number in range(2):
+        steered = controls.driven(armature, dict.fromkeys(asked), anew=True)
+        reached = set(steered.values())
+        reached |= {bone for limb in chains if {limb.end, limb.last} & reached for bone in (limb.upper, limb.lower, limb.last)}
+        lost = [bone for bone in posed.values() if bone not in reached]
+        if number or not lost:
+            break
+        asked += [other for bone in lost for other in limbs.doubles(armature, bone) if other not in hierarchy]
+    if lost := [bone for joint, bone in posed.items() if bone in lost and joint in humanoid.NEEDED]:
+        raise VivantError(
+            f"No control that may be keyed moves '{lost[0]}' of '{armature.name}'.",
+            "Unlock its controls, or correct the mapping.",
+        )
+    return set(steered)
 
 
 def _turning(clip: Clip) -> set[int]:
@@ -200,21 +212,16 @@ def _y_up(matrices: Array) -> tuple[Array, Array]:
     return quaternions.rotate(TO_Y_UP, matrices[..., :3, 3]), rotations
 
 
-def _check_writable(armature: bpy.types.Object) -> None:
-    _bones(armature)
-    if not armature.is_editable:
-        raise VivantError(f"'{armature.name}' is linked from another file.", "Make a library override of it first.")
-    if armature.matrix_world.determinant() <= 0:
-        raise VivantError(f"'{armature.name}' is mirrored or flattened by its scale.", "Apply its scale first.")
-    if armature.animation_data and armature.animation_data.use_tweak_mode:
-        raise VivantError(
-            f"'{armature.name}' is in the NLA editor's tweak mode.", "Leave tweak mode (Tab in the NLA editor) first."
-        )
-
-
-def _write(armature: bpy.types.Object, clip: Clip, name: str, start: float | None, keyed: set[str]) -> bpy.types.Action:
-    """`write_clip`, with keys for some of the clip's bones only."""
-    _check_writable(armature)
+def _write(
+    armature: bpy.types.Object,
+    clip: Clip,
+    name: str,
+    start: float | None,
+    keyed: set[str],
+    hierarchy: Mapping[str, str] | None = None,
+) -> bpy.types.Action:
+    """`write_clip`, with keys for some bones only: of the clip's, or, of a control rig's pose, controls that move that."""
+    controls.check_writable(armature)
     names = list(clip.names)
     bones = armature.pose.bones
     if unknown := [bone for bone in names if bone not in bones]:
@@ -223,20 +230,26 @@ def _write(armature: bpy.types.Object, clip: Clip, name: str, start: float | Non
         raise VivantError("The source has no motion, or numbers that are not finite.", "Choose another file or action.")
     if held := [bone for bone in names if bone in keyed and _constrained(bones[bone])]:
         raise VivantError(f"The bone '{held[0]}' of '{armature.name}' follows a constraint.", "Mute its constraints first.")
-    wanted = _pose_matrices(armature, clip, keyed)
-    if any(_constrained(above) for bone in wanted for above in bones[bone].parent_recursive):
-        depths = [0] * len(names)
-        for joint, parent in enumerate(clip.parents[1:], 1):
-            depths[joint] = depths[parent] + 1
-        levels = [[names[j] for j in np.flatnonzero(np.equal(depths, d)) if names[j] in keyed] for d in range(max(depths) + 1)]
-        action, bag = _assign_new(armature, name)
-        bases = _bases_in_turn(armature, wanted, levels)
-    else:
-        bases = _bases(armature, wanted)
-        action, bag = _assign_new(armature, name)
     scene = bpy.context.scene
     first = scene.frame_start if start is None else start
     times = first + np.arange(len(clip)) * (_fps() / clip.fps)
+    if hierarchy or any(_constrained(above) for bone in keyed for above in bones[bone].parent_recursive):
+        hierarchy = hierarchy or {
+            bone: names[above] if above >= 0 else "" for bone, above in zip(names, clip.parents, strict=True)
+        }
+        action, bag = _assign_new(armature, name)
+        now = clip_of(armature, [scene.frame_current_final], hierarchy)
+        still = np.zeros(len(clip), int)
+        before = now.replace(
+            rotations=now.rotations[still],
+            root=now.root[still],
+            translations={joint: places[still] for joint, places in now.translations.items()},
+        )
+        found = controls.bases(armature, before, clip, times.tolist(), sorted(keyed), hierarchy=hierarchy)
+        bases = {bone: [Matrix(basis) for basis in matrices] for bone, matrices in found.items()}
+    else:
+        bases = _bases(armature, _pose_matrices(armature, clip, keyed))
+        action, bag = _assign_new(armature, name)
     for bone, matrices in bases.items():
         _key(bag, bones[bone], times, matrices)
     action.update_tag()
@@ -275,23 +288,6 @@ def _bases(armature: bpy.types.Object, wanted: Mapping[str, list[Matrix]]) -> di
             bases[bone.name] = [_local(bone, pose, above and above[f], True) for f, pose in enumerate(wanted[bone.name])]
         else:
             poses[bone.name] = [_local(bone, own, above and above[f], False) for f in range(frames)]
-    return bases
-
-
-def _bases_in_turn(
-    armature: bpy.types.Object, wanted: Mapping[str, list[Matrix]], levels: Sequence[Sequence[str]]
-) -> dict[str, list[Matrix]]:
-    """The same where constraints move bones between: each level is posed and evaluated before the next one is solved."""
-    bones = armature.pose.bones
-    bases: dict[str, list[Matrix]] = {name: [] for name in wanted}
-    for frame in range(len(next(iter(wanted.values())))):
-        for level in levels:
-            for name in level:
-                parent = bones[name].parent
-                basis = _local(bones[name].bone, wanted[name][frame], parent and parent.matrix, True)
-                bones[name].matrix_basis = basis
-                bases[name].append(basis)
-            bpy.context.view_layer.update()
     return bases
 
 

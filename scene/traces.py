@@ -18,7 +18,10 @@ from . import actions, beside, planted, rigs, skeletons, takes
 Array = NDArray[np.float32]
 
 MOST = 250  # frames; of longer ranges every second one is shown, or every third …
-HUMAN = ("pelvis", "head", "hand.L", "hand.R", "foot.L", "foot.R")
+# Joints with a trail, and what stands in for one that a human lacks.
+HUMAN = {"pelvis": "", "head": "neck"} | {
+    f"{a}.{side}": f"{b}.{side}" for side in "LR" for a, b in (("hand", "forearm"), ("foot", "shin"))
+}
 BONE = re.compile(r'pose\.bones\["(.+)"\]\.')
 
 
@@ -81,9 +84,15 @@ def trail_bones(armature: bpy.types.Object) -> list[str]:
     chosen = rigs.selected_bones(armature) if armature.mode == "POSE" else None
     if chosen is None:
         human, ends = _human_of(armature), [bone.name for bone in bones if not bone.children]
-        chosen = [human[joint] for joint in HUMAN if joint in human]
+        chosen = [human.get(joint) or human[other] for joint, other in HUMAN.items() if joint in human or other in human]
         chosen = chosen or [bones[0].name, *(ends if len(ends) <= 12 else [])]
     return list(dict.fromkeys([*chosen, *held]))
+
+
+def trail_ends(armature: bpy.types.Object, bones: list[str]) -> list[int]:
+    """Which end of each bone leaves its trail: the head (0), or of the last bones of limbs the tail (1)."""
+    found = [armature.pose.bones[bone] for bone in bones]
+    return [int(bone.bone.use_deform and not bone.children) for bone in found]
 
 
 def key_frames(armature: bpy.types.Object, action: bpy.types.Action) -> dict[str, set[int]]:

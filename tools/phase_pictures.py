@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--weights", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "docs" / "images")
     parser.add_argument("--walk", default="104_27", help="a take of CMU")
-    parser.add_argument("--style", default="143_39", help="the take whose arms it gets")
+    parser.add_argument("--style", default="17_02", help="the take whose arms it gets")
     options = parser.parse_args()
     if not (options.data / "clips.py").is_file():
         raise SystemExit(f"{options.data} holds no motion clips; name their folder with --data.")

@@ -66,11 +66,14 @@ def steps(window: Window) -> Iterator[float]:
     yield 1.0
     window.call(bpy.ops.vivant.motion_inbetween, "EXEC_DEFAULT", True, scope="GAP", output="SPARSE")
     window.call(bpy.ops.vivant.motion_inbetween, "EXEC_DEFAULT", True, scope="GAP", output="BAKED", another=True)
+    rig.vivant_takes.strength = 1.5
+    scene.vivant.show_ghosts = scene.vivant.show_trails = True
+    scene.vivant.ghost_step = 4
     window.show_tab()
     region = next(region for region in sheet.regions if region.type == "WINDOW")
     with bpy.context.temp_override(window=bpy.context.window_manager.windows[0], area=sheet, region=region):
         bpy.ops.action.view_all()
-    yield 3.0
+    yield 6.0
     window.photograph("take")
 
 

@@ -58,6 +58,11 @@ class Clip:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
+    def part(self, frames: NDArray[np.integer] | slice) -> Clip:
+        """The clip of some frames."""
+        moved = {joint: values[frames] for joint, values in self.translations.items()}
+        return self.replace(rotations=self.rotations[frames], root=self.root[frames], translations=moved)
+
     def forward(self, frames: NDArray[np.integer] | slice = slice(None)) -> tuple[Array, Array]:
         """World positions (F, J, 3) and world rotations (F, J, 4) of the chosen frames."""
         local = self.rotations[frames]

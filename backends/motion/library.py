@@ -26,6 +26,7 @@ Index = NDArray[np.intp]
 UP = np.array([0.0, 1.0, 0.0])
 GROUND = np.array([1.0, 0.0, 1.0])
 WARP = (0.8, 1.25)  # length of a stretch over that of the gap
+STIFF = 20  # gaps of fewer frames take stretches as long as they: what resampling does to them would count
 FINENESS = 2  # frames between the lengths that are tried
 ASYMMETRY = 0.1  # of the skeleton's size: a rest pose further than this from its mirror image has none
 
@@ -42,20 +43,21 @@ class Weights:
 
 # Chosen on training takes for a low L2P at gaps of 5 to 45 frames, with the other takes of their performers as the library.
 WEIGHTS = Weights()
+# Chosen on 100 windows of held-out takes at gaps of 5 and 30 frames; flat around these values.
+REACH = 0.9  # distance over which stretches are alike
+NOISE = 1.0  # variance of what stretches do that are alike, over that of what they have in common
 
 
 @dataclass(frozen=True, eq=False)
 class Library:
     """All frames (N) of clips of one skeleton and frame rate, mirrored ones too, laid end to end.
 
-    clips: those and their mirror images, first (C,): where each begins in the N, end (N,): one past the last frame of a frame's
-    clip; pose, velocity (N, 3 J + 1): see `describe`, divided by their root mean squares, `scales`, and each row's squared
-    length; facing (N,): the heading h as exp(ih); ground (N,): the root's z + ix, which a turn by h multiplies with that;
-    height (N,): the root's.
+    motion: them as one clip; end (N,): one past the last frame of a frame's own clip; pose, velocity (N, 3 J + 1): see
+    `describe`, divided by their root mean squares, `scales`, and each row's squared length; facing (N,): the heading h as
+    exp(ih); ground (N,): the root's z + ix, which a turn by h multiplies with that; height (N,): the root's.
     """
 
-    clips: tuple[Clip, ...]
-    first: Index
+    motion: Clip
     end: Index
     pose: Array
     velocity: Array
@@ -77,13 +79,18 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Match:
-    """A stretch: clip, its first frame and length in frames, and its distance from the query (0 is the same)."""
+class Matches:
+    """K stretches of a library, nearest first: first frame, length in frames and squared distance from the query, each (K,)."""
 
-    clip: Clip
-    first: int
-    length: int
-    distance: float
+    first: Index
+    length: Index
+    distance: Array
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def __getitem__(self, chosen: slice) -> Matches:
+        return Matches(self.first[chosen], self.length[chosen], self.distance[chosen])
 
 
 def same_skeleton(a: Clip, b: Clip) -> bool:
@@ -109,12 +116,11 @@ def index(clips: tuple[Clip, ...], fps: float) -> Library:
     pose, velocity, heading = (np.concatenate([one[part] for one in described]) for part in range(3))
     lengths = np.array([len(clip) for clip in clips])
     scales = _spread(pose), _spread(velocity)
-    ends = np.cumsum(lengths)
-    root = np.concatenate([clip.root for clip in clips]).astype(np.float64)
+    motion = _end_to_end(clips)
+    root = motion.root.astype(np.float64)
     return Library(
-        clips=clips,
-        first=ends - lengths,
-        end=np.repeat(ends, lengths),
+        motion=motion,
+        end=np.repeat(np.cumsum(lengths), lengths),
         pose=_table(pose / scales[0]),
         velocity=_table(velocity / scales[1]),
         scales=scales,
@@ -128,6 +134,19 @@ def _at_rate(clip: Clip, fps: float) -> Clip:
     if clip.fps == fps:
         return clip
     return resample(clip, np.arange(0, len(clip) - 1 + 1e-6, clip.fps / fps)).replace(fps=fps)
+
+
+def _end_to_end(clips: Sequence[Clip]) -> Clip:
+    moving = {joint for clip in clips for joint in clip.translations}
+
+    def path(clip: Clip, joint: int) -> Array:
+        return clip.translations.get(joint, np.broadcast_to(clip.offsets[joint], clip.root.shape))
+
+    return clips[0].replace(
+        rotations=np.concatenate([clip.rotations for clip in clips]),
+        root=np.concatenate([clip.root for clip in clips]),
+        translations={joint: np.concatenate([path(clip, joint) for clip in clips]) for joint in sorted(moving)},
+    )
 
 
 def describe(clip: Clip) -> tuple[Array, Array, Array]:
@@ -174,8 +193,8 @@ def about_y(angle: Array) -> Array:
     return quaternions.exp(np.asarray(angle)[..., None] * UP)
 
 
-def search(library: Library, query: Query, count: int, weights: Weights = WEIGHTS) -> list[Match]:
-    """The `count` nearest stretches, best first, which begin well apart from each other; fewer where there are no more.
+def search(library: Library, query: Query, count: int, apart: int, weights: Weights = WEIGHTS) -> Matches:
+    """The `count` nearest stretches, which begin more than `apart` frames from each other; fewer where there are no more.
 
     A stretch has a frame beyond each of its ends.
     """
@@ -183,31 +202,77 @@ def search(library: Library, query: Query, count: int, weights: Weights = WEIGHT
     at_start, at_end = _distances(library.velocity, query.velocities, library.scales[1], weights.velocity)
     from_start = from_start + at_start
     frames = len(library.facing)
+    usual = _usual_way(library, query.length)
     way, turn = complex(query.way[2], query.way[0]), np.exp(1j * query.turn)
     cost, length = np.full(frames, np.inf), np.zeros(frames, np.intp)
-    shortest, longest = (max(round(share * query.length), 1) for share in WARP)
-    for tried in np.linspace(shortest, longest, (longest - shortest) // FINENESS + 2).astype(int).tolist():
+    shortest, longest = (max(round(share * query.length), 1) for share in WARP) if query.length >= STIFF else [query.length] * 2
+    for tried in np.unique(np.linspace(shortest, longest, (longest - shortest) // FINENESS + 2).astype(int)).tolist():
         if frames < tried + 3:
             break
         begin, stop = slice(1, frames - tried - 1), slice(tried + 1, frames - 1)
         back = np.conj(library.facing[begin])
         travelled = back * (library.ground[stop] - library.ground[begin])
         rise = library.height[stop] - library.height[begin]
-        usual = float(np.mean(np.abs(travelled) ** 2 + rise**2))
         total = from_start[begin] + from_end[stop] + at_end[tried + 2 :]
-        total += weights.way / max(usual, 1e-12) * (np.abs(travelled - way) ** 2 + (rise - query.way[1]) ** 2)
+        total += weights.way / usual * (np.abs(travelled - way) ** 2 + (rise - query.way[1]) ** 2)
         total += weights.turn * np.abs(library.facing[stop] * back - turn) ** 2
         whole = library.end[: frames - tried - 2] == library.end[tried + 2 :]
         better = whole & (total < cost[begin])
         cost[begin][better], length[begin][better] = total[better], tried
-    matches: list[Match] = []
-    apart = max(query.length // 2, 1)
-    while len(matches) < count and np.isfinite(cost[nearest := int(np.argmin(cost))]):
-        clip = int(np.searchsorted(library.first, nearest, side="right")) - 1
-        first = nearest - int(library.first[clip])
-        matches.append(Match(library.clips[clip], first, int(length[nearest]), float(cost[nearest])))
-        cost[max(nearest - apart, int(library.first[clip])) : min(nearest + apart + 1, int(library.end[nearest]))] = np.inf
-    return matches
+    few = min(count * (2 * apart + 1), frames)  # enough, for each that is taken rules out so many
+    nearest = np.argpartition(cost, few - 1)[:few]
+    nearest = nearest[np.isfinite(cost[nearest])]
+    chosen: list[int] = []
+    ruled_out = np.zeros(frames, bool)
+    for frame in nearest[np.argsort(cost[nearest], kind="stable")].tolist():
+        if not ruled_out[frame] and len(chosen) < count:
+            chosen.append(frame)
+            ruled_out[max(frame - apart, 0) : frame + apart + 1] = True
+    return Matches(np.array(chosen, np.intp), length[chosen], cost[chosen])
+
+
+def predict(library: Library, query: Query, matches: Matches, weights: Weights = WEIGHTS) -> Array:
+    """How much each of K stretches tells about a gap: the weights (K,) of a Gaussian process between them (kriging).
+
+    What stretches do beyond the spline is taken to be alike where their ends are (a Gaussian of the distance), to grow in
+    proportion with the velocities at the ends, and to be uncertain by as much again.  Stretches that are alike share
+    their weight, and what no stretch resembles gets little.
+    """
+    posed, moving, travelled = _vectors(library, query, matches, weights)
+    here = np.concatenate([posed, moving, travelled], axis=1)
+    squares = np.sum(here**2, axis=1)
+    apart = squares[:, None] + squares - 2 * here @ here.T
+    alike = np.exp(-np.maximum(apart, 0) / (2 * REACH**2)) + moving @ moving.T
+    own, others = alike[0, 1:], alike[1:, 1:]
+    return np.linalg.solve(others + NOISE * np.eye(len(own)), own)
+
+
+def _vectors(library: Library, query: Query, matches: Matches, weights: Weights) -> tuple[Array, Array, Array]:
+    """Pose, velocity, way and turn (1 + K, …) of a query and its matches: their squared distances are those of `search`."""
+    first, last = matches.first, matches.first + matches.length
+
+    def rows(table: Array, places: Sequence[Index], points: Sequence[Array | None], scale: float, weight: float) -> Array:
+        known = [(table[at, :-1], point / scale) for at, point in zip(places, points, strict=True) if point is not None]
+        both = [np.concatenate([point[None], found]) for found, point in known]
+        return np.concatenate([np.zeros((1 + len(first), 0)), *both], axis=1) * np.sqrt(weight / (table.shape[1] - 1))
+
+    back = np.conj(library.facing[first])
+    ground = np.append(complex(query.way[2], query.way[0]), back * (library.ground[last] - library.ground[first]))
+    rise = np.append(query.way[1], library.height[last] - library.height[first])
+    turn = np.append(np.exp(1j * query.turn), back * library.facing[last]) * np.sqrt(weights.turn)
+    share = np.sqrt(weights.way / _usual_way(library, query.length))
+    return (
+        rows(library.pose, (first, last), query.poses, library.scales[0], weights.pose),
+        rows(library.velocity, (first, last + 1), query.velocities, library.scales[1], weights.velocity),
+        np.stack([ground.real * share, ground.imag * share, rise * share, turn.real, turn.imag], axis=1),
+    )
+
+
+def _usual_way(library: Library, length: int) -> float:
+    """Mean square of how far the root gets in so many frames."""
+    ground, rise = (values[length:] - values[:-length] for values in (library.ground, library.height))
+    within = library.end[length:] == library.end[:-length]
+    return max(float(np.mean((np.abs(ground) ** 2 + rise**2)[within])) if within.any() else 0.0, 1e-12)
 
 
 def _distances(rows: Array, points: Sequence[Array | None], scale: float, weight: float) -> list[Array]:
@@ -220,9 +285,12 @@ def _distances(rows: Array, points: Sequence[Array | None], scale: float, weight
     return list(weight / (rows.shape[1] - 1) * np.maximum(apart, 0))
 
 
-def resample(clip: Clip, times: Array) -> Clip:
-    """The clip at fractional frames `times` (T,), all inside it: rotations by SLERP, positions by lines."""
-    before = np.clip(np.floor(times).astype(int), 0, max(len(clip) - 2, 0))
+def resample(clip: Clip, times: Array, first: Index | int = 0, last: Index | int | None = None) -> Clip:
+    """The clip at fractional frames `times` (T,): rotations by SLERP, positions by lines.
+
+    first, last ((T,) or one for all): the frames that may be read, two at least; beyond them motion goes on at its velocity.
+    """
+    before = np.clip(np.floor(times).astype(int), first, np.maximum((len(clip) if last is None else last + 1) - 2, first))
     after = np.minimum(before + 1, len(clip) - 1)
     share = times - before
 

@@ -13,15 +13,16 @@ their next two only, so the normal equations are block-tridiagonal.  What is lef
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..common import rotations as quaternions
+from ..common.errors import VivantError
 from . import contacts as feet
-from . import ik, interpolate, metrics, spline
+from . import ik, interpolate, metrics, retrieval, spline
 from .clip import Clip
 
 Array = NDArray[np.floating]
@@ -203,19 +204,19 @@ def solve_blocks(blocks: Array, right: Array, damping: float = 0.0) -> Array:
     return result.reshape(-1, size)[:frames]
 
 
-def optimise(clip: Clip, keys: Mask, prior: Clip, contacts: Mask | None = None) -> tuple[Clip, tuple[str, ...]]:
-    """A filled clip with feet that do not slide or sink and joints that do not jerk, and what the user should know.
+def optimise(clip: Clip, keys: Mask, prior: Clip, contacts: Mask | None = None, ground: float | None = None) -> Clip:
+    """A filled clip with feet that do not slide or sink and joints that do not jerk.
 
     keys: bool (F,) or (F, J) of what is keyed in `clip`; prior: the clip that a solver filled.  Only what lies between two
     keys of a joint changes.  contacts (F, J): joints that the user wants to stand; those of a leg replace what is found
-    for it.  The ground is where the keyed feet are lowest.  Skeletons without legs are only smoothed.
+    for it.  ground: its height, or None for that where the keyed feet are lowest.  Skeletons without legs are only smoothed.
     """
     shape = clip.rotations.shape[:2]
     keys = np.broadcast_to(keys[:, None] if keys.ndim == 1 else keys, shape)
     last, following = spline.neighbours(keys)
     free = ~keys & (last >= 0) & (following < len(keys))
     if not free.any():
-        return prior, ()
+        return prior
     pose = prior.replace(
         rotations=quaternions.normalise(prior.rotations.astype(np.float64)), root=prior.root.astype(np.float64)
     )
@@ -225,7 +226,7 @@ def optimise(clip: Clip, keys: Mask, prior: Clip, contacts: Mask | None = None) 
     places, pull = positions.copy(), np.full(shape, NEAR)
     standing, floor = None, 0.0
     if legs:
-        floor, standing = _stances(legs, clip.parents, keys, free, positions, clip.fps, contacts)
+        floor, standing = _stances(legs, clip.parents, keys, free, positions, clip.fps, contacts, ground)
         touch = [leg.contact for leg in legs]
         places[:, touch] = standing.places
         pull[:, touch] = np.where(standing.near, STAND, NEAR)
@@ -247,13 +248,42 @@ def optimise(clip: Clip, keys: Mask, prior: Clip, contacts: Mask | None = None) 
 
     rotations = np.where(free[..., None], pose.rotations, prior.rotations).astype(prior.rotations.dtype)
     root = np.where(free[:, :1], pose.root, prior.root).astype(prior.root.dtype)
-    return prior.replace(rotations=rotations, root=root), ()
+    return prior.replace(rotations=rotations, root=root)
 
 
-def solve_optimise(clip: Clip, keys: Mask, library: Sequence[Clip] = (), seed: int = 0) -> tuple[Clip, list[str]]:
-    """The spline's in-betweens, optimised; keys (F, J).  Neither a library nor chance has a part in it."""
-    filled, said = optimise(clip, keys, interpolate.cubic(clip, keys))
-    return filled, list(said)
+Ranges = Sequence[tuple[int, int]]  # first and last frame of each
+
+
+def solve_optimise(
+    clip: Clip,
+    keys: Mask,
+    library: Sequence[Clip] = (),
+    seed: int = 0,
+    contacts: Mapping[str, Ranges] | None = None,
+    ground: float | None = None,
+) -> tuple[Clip, list[str]]:
+    """The in-betweens of a library, else of the spline, optimised; and sentences for the user.
+
+    keys (F, J); seed: as in `retrieval.retrieve`; contacts: joint -> frames in which it stays where it is; ground: see
+    `optimise`.  Raises VivantError for contacts of a joint that the clip has not.
+    """
+    painted = None if contacts is None else _painted(clip, contacts)
+    try:
+        prior, said = retrieval.retrieve(clip, keys, library, seed) if library else (interpolate.cubic(clip, keys), [])
+    except VivantError as error:
+        prior, said = interpolate.cubic(clip, keys), [f"{error.message} The spline was optimised instead."]
+    return optimise(clip, keys, prior, painted, ground), said
+
+
+def _painted(clip: Clip, contacts: Mapping[str, Ranges]) -> Mask:
+    """Contacts by name and range as (F, J)."""
+    result = np.zeros(clip.rotations.shape[:2], bool)
+    for name, ranges in contacts.items():
+        if name not in clip.names:
+            raise VivantError(f"There is no joint '{name}' to plant.", "Name a joint of the clip.")
+        for first, last in ranges:
+            result[max(first, 0) : last + 1, list(clip.names).index(name)] = True
+    return result
 
 
 def _cut(clip: Clip, rows: slice) -> Clip:
@@ -270,12 +300,13 @@ def _stances(
     positions: Array,
     fps: float,
     contacts: Mask | None,
+    ground: float | None,
 ) -> tuple[float, feet.Plan]:
     """The height of the ground, and where the feet belong."""
     touch = [leg.contact for leg in legs]
     paths = positions[:, touch]
     whole = np.stack([keys[:, _ancestors(parents, leg.contact)].all(axis=1) for leg in legs], axis=1)
-    floor = metrics.floor_height(paths[whole] if whole.any() else paths)
+    floor = metrics.floor_height(paths[whole] if whole.any() else paths) if ground is None else ground
     fixed = np.stack([~free[:, [leg.hip, leg.knee, leg.ankle]].all(axis=1) for leg in legs], axis=1)
     sizes = np.array([
         np.median(np.linalg.norm(np.diff(positions[:, [leg.hip, leg.knee, leg.ankle]], axis=1), axis=-1).sum(axis=1))

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """In-betweens from a library: the nearest stretches of motion, warped to the gap and bent onto the keys.
 
-A stretch is laid onto the gap's first key.  What then is missing from it at the keys, and in velocity beside them, is a
-residual that the velocity-matched cubic carries across the gap, so poses and velocities at both ends and partial keys inside
-are met.  Several stretches bent so are averaged, nearer ones more, as departures from the spline: each tells what the spline
-alone would miss, and their mean is nearer to the truth than any of them.
+A stretch departs from the spline through its own frames at the gap's keys: that is what the spline alone would miss, and
+it vanishes at the keys, in velocity too.  The departures of many stretches, weighed by a Gaussian process
+(`library.predict`; by distance in long gaps), are added to the spline of the gap, so poses and velocities at both ends and
+partial keys inside are met.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from ..common import rotations as quaternions
 from ..common.errors import VivantError
 from . import interpolate, library
 from .clip import Clip
-from .library import Match, Query
+from .library import Library, Matches, Query
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
 LONGEST = 4.0  # seconds
-# Chosen on windows of training takes for a low L2P at gaps of 5 to 45 frames, with the other takes of their performers as the
-# library: 8 stretches, a power of 2 or FAR at 0.6 each lose up to two percent of SLERP's, one stretch seven or more.
-NEAREST = 16  # stretches that are averaged, or that seeds choose from
-POWER = 3.0  # a stretch weighs its distance to this power, inverse
-FAR = 1.0  # distance at which the spline weighs as much as a stretch
+# Frames of all stretches of a gap together: many stretches where it is short, for little happens in each.
+FRAMES, MOST, LEAST = 4096, 768, 64
+# In gaps of more seconds the Gaussian process came out a point behind the nearest few stretches,
+# weighed by their squared distance to this power, inverse, where FAR weighs as much as the spline.
+SURE = 1.2
+NEAREST, POWER, FAR = 16, 3.0, 1.0
 
 
 def retrieve(clip: Clip, keys: Mask, clips: Sequence[Clip], seed: int) -> tuple[Clip, list[str]]:
     """The clip with every gap of keys (F, J) filled from `clips`, and sentences for the user.
 
-    Seed 0 averages the nearest stretches of each gap; any other seed takes one of them alone, seed 1 the nearest.  A gap
+    Seed 0 blends the nearest stretches of each gap; any other seed takes one of them alone, seed 1 the nearest.  A gap
     between whole poses that no stretch is long enough for is filled by the spline, as are the ends of partial keys beyond
     them.  Raises VivantError where nothing could be found for any gap.
     """
@@ -56,9 +57,9 @@ def retrieve(clip: Clip, keys: Mask, clips: Sequence[Clip], seed: int) -> tuple[
     )
     unmatched = []
     for gap, query in zip(gaps, queries(base, keys, gaps), strict=True):
-        matches = library.search(searched, query, NEAREST) if query.length <= LONGEST * clip.fps else []
-        if matches:
-            _write(filled, base, keys, matches[(seed - 1) % len(matches) :][:1] if seed else matches, *gap)
+        found = _choice(searched, query, seed, clip.fps) if query.length <= LONGEST * clip.fps else None
+        if found and len(found[0]):
+            _write(filled, base, keys, searched, *found, *gap)
         else:
             unmatched.append(gap)
     if len(unmatched) == len(gaps):
@@ -88,62 +89,69 @@ def queries(base: Clip, keys: Mask, gaps: Sequence[tuple[int, int]]) -> Iterator
         )
 
 
-def _write(filled: Clip, base: Clip, keys: Mask, matches: Sequence[Match], start: int, end: int) -> None:
-    """Put the mean of bent matches into a clip, between frames `start` and `end`; `base` is what the spline makes of it.
+def _choice(searched: Library, query: Query, seed: int, fps: float) -> tuple[Matches, Array]:
+    """The stretches to blend, and their weights."""
+    if not seed and query.length <= SURE * fps:
+        count = int(np.clip(FRAMES // query.length, LEAST, MOST))
+        matches = library.search(searched, query, count, max(query.length // 4 - 1, 0))
+        return matches, library.predict(searched, query, matches)
+    matches = library.search(searched, query, NEAREST, max(query.length // 2, 1))
+    if seed:
+        return matches[(seed - 1) % max(len(matches), 1) :][:1], np.ones(min(len(matches), 1))
+    closeness = np.maximum(matches.distance, 1e-6) ** -POWER
+    return matches, closeness / (closeness.sum() + FAR**-POWER)
+
+
+def _write(
+    filled: Clip, base: Clip, keys: Mask, searched: Library, matches: Matches, weights: Array, start: int, end: int
+) -> None:
+    """Put what matches tell into a clip, between frames `start` and `end`; `base` is what the spline makes of it.
 
     Where the motion goes on beyond a key, the frame there counts as known too: a measured velocity is met, and at a lone key
     both sides take the spline's.
     """
     frames = np.nonzero(_whole(keys))[0]
     first, last = max(start - 1, int(frames[0])), min(end + 1, int(frames[-1]))
-    span, inner = slice(first, last + 1), slice(start + 1, end)
+    span, inner, inside = slice(first, last + 1), slice(start + 1, end), slice(start + 1 - first, end - first)
     known = keys[span] | ~keys.any(axis=0)
     known[: start - first + 1] = known[end - first :] = True
-
-    found = [_aligned(match, base, start, end, first, last) for match in matches]
-    closeness = np.array([max(match.distance, 1e-6) for match in matches]) ** -POWER
-    weights = closeness / (closeness.sum() + FAR**-POWER)
     fill_vectors, fill_rotations = interpolate.cubics(base.fps)
 
-    def known_of(joints: Sequence[int]) -> Mask:
-        return np.tile(known[:, joints], len(found))
-
-    goal = base.rotations[span].astype(np.float64)[:, None]
-    turns = np.stack([one.rotations for one in found], axis=1)  # (F, K, J, 4)
-    missing = quaternions.multiply(quaternions.conjugate(turns), goal)
-    missing = fill_rotations(missing.reshape(len(goal), -1, 4), known_of(range(known.shape[1]))).reshape(turns.shape)
-    departure = quaternions.difference(goal, quaternions.multiply(turns, missing))
-    mean = quaternions.exp(np.tensordot(weights, departure, (0, 1)))
-    run = quaternions.multiply(goal[:, 0], mean)[start - first : end - first]
-    run[0] = base.rotations[start]  # signs go on from this key
+    found = _aligned(searched, matches, base, start, end, first, last)
+    turns = np.swapaxes(found.rotations.reshape(len(matches), *base.rotations[span].shape), 0, 1)  # (F, K, J, 4)
+    columns = turns.reshape(len(turns), -1, 4)
+    own = fill_rotations(columns, np.tile(known, len(matches))).reshape(turns.shape)
+    turn = np.tensordot(quaternions.difference(own[inside], turns[inside]), weights, (1, 0))
+    run = base.rotations[start:end].astype(np.float64)
+    run[1:] = quaternions.multiply(run[1:], quaternions.exp(turn))
     filled.rotations[inner] = quaternions.continuous(run)[1:]
 
     joints = [0, *base.translations]
-    ways = np.stack([_paths(one) for one in found], axis=1)  # (F, K, M, 3)
-    missing = (_paths(base)[span, None] - ways).reshape(len(ways), -1)
-    missing = fill_vectors(missing, np.repeat(known_of(joints), 3, axis=1)).reshape(ways.shape)
-    departure = ways + missing - _paths(base)[span, None]
-    mean = np.tensordot(weights, departure, (0, 1))[start + 1 - first : end - first]
+    ways = _paths(found, joints).reshape(len(matches), len(turns), -1)
+    way = np.tensordot(weights, ways, 1)
+    shift = (way - fill_vectors(way, np.repeat(known[:, joints], 3, axis=1)))[inside].reshape(-1, len(joints), 3)
     for column, path in enumerate((filled.root, *filled.translations.values())):
-        path[inner] += mean[:, column].astype(path.dtype)
+        path[inner] += shift[:, column].astype(path.dtype)
 
 
-def _paths(clip: Clip) -> Array:
-    """The root's way and the animated offsets (F, M, 3)."""
-    return np.stack([clip.root, *clip.translations.values()], axis=1).astype(np.float64)
+def _paths(clip: Clip, joints: Sequence[int]) -> Array:
+    """The root's way and the offsets of other joints (F, M, 3)."""
+    still = [np.broadcast_to(clip.offsets[joint], clip.root.shape) for joint in joints[1:]]
+    moved = [clip.translations.get(joint, values) for joint, values in zip(joints[1:], still, strict=True)]
+    return np.stack([clip.root, *moved], axis=1).astype(np.float64)
 
 
-def _aligned(match: Match, base: Clip, start: int, end: int, first: int, last: int) -> Clip:
-    """Frames from first to last of a match warped to the gap from start to end and laid onto the pose at its start."""
-    times = match.first + match.length / (end - start) * (np.arange(first, last + 1) - start)
-    found = library.resample(match.clip, np.clip(times, 0, len(match.clip) - 1))
-    turn = library.about_y(library.heading_of(base)[start] - library.heading_of(found)[start - first])
-    rotations = found.rotations.astype(np.float64)
-    rotations[:, 0] = quaternions.multiply(turn, rotations[:, 0])
-    root = quaternions.rotate(turn, found.root.astype(np.float64) - found.root[start - first]) + base.root[start]
-    still = {joint: np.broadcast_to(base.offsets[joint], found.root.shape) for joint in base.translations}
-    translations = {joint: found.translations.get(joint, values) for joint, values in still.items()}
-    return base.replace(rotations=rotations, root=root, translations=translations)
+def _aligned(searched: Library, matches: Matches, base: Clip, start: int, end: int, first: int, last: int) -> Clip:
+    """Frames first to last of K matches, one after another, warped to the gap from start to end; their way is laid onto its."""
+    count = last + 1 - first
+    times = matches.first[:, None] + matches.length[:, None] / (end - start) * (np.arange(first, last + 1) - start)
+    outermost = (np.repeat(matches.first + beyond, count) for beyond in (-1, matches.length + 1))
+    found = library.resample(searched.motion, times.ravel(), *outermost)
+    facing = np.angle(searched.facing[matches.first])
+    turn = library.about_y(np.repeat(library.heading_of(base)[start] - facing, count))
+    root = found.root.reshape(len(matches), count, 3).astype(np.float64)
+    root -= root[:, start - first, None]
+    return found.replace(root=quaternions.rotate(turn, root.reshape(-1, 3)) + base.root[start])
 
 
 def _whole(keys: Mask) -> NDArray[np.bool_]:

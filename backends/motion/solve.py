@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..common import rotations as quaternions
 from ..common.errors import Cancelled, VivantError
-from . import interpolate, retrieval, spline, trained
+from . import interpolate, optimise, retrieval, spline, trained
 from .clip import Clip
 from .phase import solver as phases
 
@@ -58,11 +58,18 @@ SOLVERS = {
             serves=lambda clip, library: bool(library),
         ),
         Solver(
+            "optimise",
+            "The in-betweens of a library, else of the spline, without jerks, on feet that stand and do not sink",
+            "",
+            optimise.solve_optimise,
+            ("contacts", "ground"),
+        ),
+        Solver(
             "model",
-            "A network trained on human motion corrects the spline; the seed does nothing",
+            "A network trained on human motion corrects the spline; in long gaps seeds give other takes",
             "the engine, and the skeleton of a human",
             trained.fill,
-            ("weights", "human"),
+            ("weights", "human", "feet"),
             lambda clip, library, **options: trained.runs_here() and trained.serves(clip, **options),
             engine=True,
         ),
@@ -89,7 +96,8 @@ class Report:
     """What an in-between did.
 
     solver: the one that really ran; gaps: frame ranges filled; warnings: sentences for the user; key_error: largest change of
-    a keyed value, which is 0; fallback: why none of those before it in the order did, else "".
+    a keyed value, which is 0; fallback: why none of those before it in the order did, else ""; said: those of the warnings that
+    the solver itself gave.
     """
 
     solver: str
@@ -97,11 +105,12 @@ class Report:
     warnings: tuple[str, ...]
     key_error: float
     fallback: str = ""
+    said: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Report:
         """The report whose fields went through JSON."""
-        return cls(**{**values, "warnings": tuple(values["warnings"])})
+        return cls(**{**values, "warnings": tuple(values["warnings"]), "said": tuple(values["said"])})
 
 
 def needs_engine(solver: str, clip: Clip, **options: Any) -> bool:
@@ -120,8 +129,9 @@ def inbetween(
     joint is.  Values elsewhere are ignored.  Frames outside a joint's keys hold the nearest key, a joint without keys
     its rest pose.  solver: a name of `solvers()`, or "auto": the trained model for a human where it can run, else retrieval
     where there is a `library` (clips of the same joints), else the spline.  Where a solver cannot serve, what "auto" would take
-    next takes over, and the report says why.  `seed` is for solvers that choose: "retrieval" does.
-    options go to the solvers that have them: `weights`, a file, and `human`, canonical joint -> name, for "model".
+    next takes over, and the report says why.  `seed` is for solvers that choose: "retrieval" and "model".
+    options go to the solvers that have them: for "model" `weights`, a file, `human`, canonical joint -> name, and `feet`: True
+    for feet that slide less.
     Raises VivantError for an unknown solver or option, keys of another shape or keyed values that are not finite.
     """
     if solver not in (AUTO, *SOLVERS):
@@ -170,7 +180,7 @@ def inbetween(
     ranges = set(zip(gaps.start.tolist(), gaps.end.tolist(), strict=True))
     warnings = (*said, *_warnings(clip, keys, gaps))
     key_error = float(max(np.max(change, initial=0) for change in changes))
-    return filled, Report(ran, len(ranges), warnings, key_error, " ".join(refusals))
+    return filled, Report(ran, len(ranges), warnings, key_error, " ".join(refusals), tuple(said))
 
 
 def _options(solver: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from mathutils import Quaternion
 
+from vivant.backends.common.errors import VivantError
 from vivant.scene import actions, controls, limbs, skeletons, trials
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -63,8 +64,8 @@ def curves(rig):
 
 
 def between(rig, start, end):
-    """Remove all keys strictly between two frames."""
-    for curve in curves(rig).values():
+    """Remove all keys strictly between two frames, but those of switches."""
+    for curve in (curve for (path, _), curve in curves(rig).items() if not path.endswith("influence")):
         keys = actions.read_keys(curve)
         actions.write_keys(curve, keys[~actions.inside(keys["co"][:, 0], [(start, end)])])
 
@@ -286,3 +287,81 @@ def test_a_rigify_rig_s_pose_bones_are_one_body(human):
     assert hierarchy["ORG-thigh.L"] == "ORG-spine" and hierarchy["ORG-hand.L"] == "ORG-forearm.L"
     assert hierarchy["ORG-palm.01.L"] == "ORG-hand.L" and hierarchy["ORG-spine.004"] == "ORG-spine.003"
     assert all(not above or list(hierarchy).index(above) < at for at, above in enumerate(hierarchy.values()))
+
+
+def test_a_limb_that_switches_from_ik_to_fk_is_written_on_both_sides(scene):
+    bones, constraints = leg(0, 0, "a", "hips")
+    rig = build({"hips": ((0, 0, 2), (0, 0, 2.5), "")} | bones, constraints)
+    made = rig.pose.bones["lower a"].constraints["IK"]
+    for frame, influence in ((1, 1.0), (8, 1.0), (9, 0.0), (17, 0.0)):
+        made.influence = influence
+        made.keyframe_insert("influence", frame=frame)
+    for curve in posing.curves(rig):
+        for point in curve.keyframe_points:
+            point.interpolation = "CONSTANT"
+    moves = {"hips": (0.3, 0.2), "goal a": (0, 0.3), "aim a": (0, 0.5)}
+    key_at_random(rig, moves, (1, 5, 9, 13, 17), seed=6)
+    bases = list(moves)
+    (turns, places), (off, _) = round_trip(rig, bases, 5, 13)
+    assert off[:4].max() > 10
+    assert turns.max() < TURN / 10 and places.max() < PLACE
+
+
+def test_locked_driven_and_unkeyed_channels_are_left_alone(scene):
+    rig = build({"a": ((0, 0, 0), (0, 0, 1), ""), "b": ((0, 0, 1), (0, 0, 2), "a"), "c": ((1, 0, 0), (1, 0, 1), "")})
+    for bone in rig.pose.bones:
+        bone.rotation_mode = "XYZ"
+    key_at_random(rig, {"a": (1.0, 0.3), "b": (1.0, 0)}, (1, 9), seed=7)
+    rig.pose.bones["a"].lock_location[1] = True
+    rig.pose.bones["b"].lock_rotation[2] = True
+    driver = rig.pose.bones["a"].driver_add("location", 2).driver
+    driver.type, driver.expression = "SCRIPTED", "0.25"
+    rig.pose.bones["c"].lock_location = rig.pose.bones["c"].lock_rotation = (True,) * 3
+    assert controls.driven(rig, "abc") == {"a": "a", "b": "b"}
+    frames, hierarchy = [3, 5, 7], limbs.pose_bones(rig)
+    before = skeletons.clip_of(rig, frames, hierarchy)
+    rng = np.random.default_rng(8)
+    turned = before.rotations + 0.3 * rng.normal(size=before.rotations.shape)
+    after = before.replace(
+        rotations=turned / np.linalg.norm(turned, axis=-1, keepdims=True), root=before.root + rng.normal(size=before.root.shape)
+    )
+    bases = controls.bases(rig, before, after, frames, "abc")
+    assert sorted(bases) == ["a", "b"]
+    for row, frame in enumerate(frames):
+        scene.frame_set(frame)
+        a, b = (rig.pose.bones[name].matrix_basis for name in "ab")
+        assert np.allclose(bases["a"][row, 1:3, 3], [a.translation.y, a.translation.z], atol=1e-6)
+        assert abs(bases["a"][row, 0, 3] - a.translation.x) > 1e-3
+        assert np.allclose(bases["b"][row, :3, 3], b.translation, atol=1e-6), "location of b has no curves"
+        angles = trials.channels(rig.pose.bones["b"], bases["b"][row : row + 1])["rotation_euler"][0]
+        assert abs(angles[2] - rig.pose.bones["b"].rotation_euler.z) < 1e-5
+
+
+def test_what_may_not_be_written_is_refused(scene, tmp_path):
+    bones, constraints = leg(0, 0, "a", "")
+    rig = build(bones, constraints)
+    clip = skeletons.clip_of(rig, [1], limbs.pose_bones(rig))
+    with pytest.raises(VivantError, match="differ"):
+        controls.bases(rig, clip, clip, [1, 2], ["goal a"])
+    with pytest.raises(VivantError, match="no bone 'nose'"):
+        controls.driven(rig, ["nose"])
+    bpy.data.libraries.write(str(tmp_path / "rig.blend"), {rig})
+    with bpy.data.libraries.load(str(tmp_path / "rig.blend"), link=True) as (_, into):
+        into.objects = [rig.name]
+    scene.collection.objects.link(into.objects[0])
+    bpy.context.view_layer.update()
+    with pytest.raises(VivantError, match="is linked"):
+        controls.bases(into.objects[0], clip, clip, [1], ["goal a"])
+
+
+def test_to_close_the_steps_leaves_nothing_behind(scene):
+    bones, constraints = leg(0, 0, "a", "")
+    rig = build(bones, constraints)
+    key_at_random(rig, {"goal a": (0.2, 0.2)}, (1, 40), seed=9)
+    frames = list(range(1, 41))
+    clip = skeletons.clip_of(rig, frames, limbs.pose_bones(rig))
+    count = len(bpy.data.objects), len(bpy.data.scenes), len(bpy.data.actions)
+    steps = controls.solving(rig, clip, clip, frames, ["goal a"])
+    assert 0 <= next(steps) <= 1
+    steps.close()
+    assert (len(bpy.data.objects), len(bpy.data.scenes), len(bpy.data.actions)) == count

@@ -147,6 +147,18 @@ def test_trails_follow_the_selected_bones_else_the_ends_and_what_is_planted(rig)
     assert traces.trail_bones(rig) == ["c", "b"]
 
 
+def test_trails_start_at_heads_and_at_the_tips_of_limbs(rig):
+    assert traces.trail_ends(rig, ["a", "c"]) == [0, 1]
+    rig.data.bones["c"].use_deform = False
+    assert traces.trail_ends(rig, ["a", "c"]) == [0, 0]
+
+
+def test_a_human_without_hands_and_feet_leaves_trails_of_forearms_and_shins(rig, monkeypatch):
+    found = {"pelvis": "a", "forearm.L": "b", "shin.R": "c", "head": "none such"}
+    monkeypatch.setattr(traces.skeletons, "posed_human_of", lambda armature: found)
+    assert traces.trail_bones(rig) == ["a", "b", "c"]
+
+
 def test_dots_stand_on_the_user_s_keys_and_on_planted_frames(rig):
     take = inbetween_object(rig).take
     planted.plant(rig, ["c"], 12, 14)

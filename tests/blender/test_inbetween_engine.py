@@ -47,7 +47,7 @@ def torch_python() -> pathlib.Path:
     """The engine's development environment, or the Python of VIVANT_ENGINE_PYTHON."""
     python = pathlib.Path(os.environ.get("VIVANT_ENGINE_PYTHON", ROOT / ".venv-engine" / "bin" / "python"))
     if not python.is_file() or not install.works(python, install.RUNS_NETWORKS):
-        pytest.skip("needs a Python with PyTorch: `python3 dev.py envs engine`, or name one in VIVANT_ENGINE_PYTHON")
+        pytest.skip("needs a Python with PyTorch: name one in VIVANT_ENGINE_PYTHON")
     return python
 
 

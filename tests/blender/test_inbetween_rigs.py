@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from mathutils import Euler, Quaternion
 
-from vivant.scene import actions, takes
+from vivant.backends.motion import solve
+from vivant.scene import actions, libraries, takes
 from vivant.scene.inbetween import inbetween_object
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -180,3 +181,56 @@ def test_euler_orders_agree_with_blender_s_matrices(scene):
         half = a.to_quaternion().slerp(b.to_quaternion(), 0.5)
         rest = rig.pose.bones["bone"].bone.matrix_local.to_quaternion()
         assert (rest.inverted() @ rig.pose.bones["bone"].matrix.to_quaternion()).rotation_difference(half).angle < 1e-3
+
+
+def brought_in(data, tmp_path, name):
+    """An imported rig; with its longest action, or where it has none with random poses."""
+    path = data / "rigs" / name
+    if path.suffix == ".fbx":
+        bpy.ops.wm.fbx_import(filepath=str(path))
+    else:
+        copy = tmp_path / f"{path.stem}.glb"
+        copy.write_bytes(path.read_bytes())
+        bpy.ops.import_scene.gltf(filepath=str(copy))
+    rig = next(thing for thing in bpy.data.objects if thing.type == "ARMATURE")
+    moves = [action for action in bpy.data.actions if any(slot.target_id_type == "OBJECT" for slot in action.slots)]
+    bpy.context.view_layer.objects.active = rig
+    if moves:
+        action = max(moves, key=lambda action: (action.frame_range[1] - action.frame_range[0], action.name))
+        actions.assign(rig, action, next(slot.handle for slot in action.slots if slot.target_id_type == "OBJECT"))
+    else:
+        rng = np.random.default_rng(8)
+        for frame in range(1, 42, 4):
+            key_pose(rig, [bone.name for bone in rig.pose.bones if "humb" not in bone.name], frame, rng)
+    bpy.context.view_layer.update()
+    return rig
+
+
+RIGS = ("fox.glb", "snake.glb", "bird.glb", "knight.glb", "trex.glb", "manta_ray.glb")
+RIGS += ("human_mixamo_names.glb", "human_vrm1.vrm", "cmu_91_48.fbx", "animation_with_skeleton.fbx")
+
+
+@pytest.mark.parametrize("name", RIGS)
+def test_solvers_of_whole_poses_keep_every_key_of_every_rig(scene, data, tmp_path, name):
+    libraries.forget()
+    rig = brought_in(data, tmp_path, name)
+    times = np.array(sorted({point.co.x for curve in posing.curves(rig) for point in curve.keyframe_points}))
+    first = times[len(times) // 3]
+    last = times[min(np.searchsorted(times, first + 11), len(times) - 1)]
+    cut(rig, first, last)
+    before, end = posing.bits(rig), times[-1]
+    outside = posing.outside(first, last, times[0], end)
+    still = posing.motion(rig, outside)
+    for solver in (one for one in ("retrieval", "optimise") if one in solve.SOLVERS):
+        scene.frame_set(int((first + last) / 2))
+        report = inbetween_object(rig, solver=solver)
+        assert report.key_error == 0 and report.bones and (report.solver == solver or report.fallback)
+        assert first < report.frames[0] <= report.frames[1] < last
+        assert np.array_equal(posing.motion(rig, outside), still)
+        for curve in posing.curves(rig):
+            keys = actions.read_keys(curve)
+            kept = keys["type"] != actions.GENERATED
+            assert keys["co"][kept].tobytes() == before[curve.data_path, curve.array_index]["co"], curve.data_path
+            assert np.all(np.isfinite(keys["co"]))
+        takes.reject(rig)
+        assert posing.bits(rig) == before

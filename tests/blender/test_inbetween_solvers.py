@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """In-betweens of armatures by solvers that fill whole poses: the promises of the spline, kept by every one of them."""
 
+import dataclasses
 import itertools
 import pathlib
 import sys
@@ -12,7 +13,7 @@ from mathutils import Quaternion
 
 from vivant.backends.common.errors import VivantError
 from vivant.backends.motion import solve
-from vivant.scene import actions, inbetween, libraries, takes
+from vivant.scene import actions, inbetween, libraries, planted, takes
 from vivant.scene.inbetween import inbetween_object
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -126,6 +127,19 @@ def test_velocities_go_on_at_both_ends(scene, solver, mode):
     assert np.abs(np.diff(turns, axis=0)).max() < (0.3 if solver == "slerp" else 0.12)
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("end", [22, 23, 141])
+def test_gaps_of_one_frame_and_of_a_hundred_and_twenty_are_filled(scene, solver, end):
+    rig = posing.armature(BONES)
+    perform(rig, [*range(8, 21), *range(end, end + 8)])
+    before = posing.bits(rig)
+    scene.frame_set(20)
+    report = inbetween_object(rig, solver=solver)
+    assert report.frames == (21, end - 1) and report.key_error == 0
+    assert report.solver == solver or report.fallback
+    check_promises(rig, before, 20, end)
+
+
 def misses(rig, end):
     """Mean distance from the wave in the gap: radians, and metres."""
     turns, ways = [], []
@@ -189,6 +203,24 @@ def test_seeds_give_other_motions_and_the_same_seed_the_same(scene):
     assert seen[0] == seen[2] != seen[1]
 
 
+def test_solvers_get_what_the_user_painted_and_their_own_warnings_are_told(scene):
+    rig = performer()
+    planted.plant(rig, ["hand.L"], 5, 12)
+    planted.plant(rig, ["hand.L"], 25, 30)
+    asked = []
+
+    def ask(question):
+        asked.append(question)
+        filled, report = inbetween.answered(question)
+        return filled, dataclasses.replace(report, said=("The solver has a doubt.",), fallback="Another was busy.")
+
+    report = inbetween_object(rig, solver="slerp", ask=ask)
+    assert report.warnings == ("The solver has a doubt.",) and report.fallback == "Another was busy."
+    assert takes.made_of(report.take).fallback == "Another was busy."
+    if "optimise" in solve.SOLVERS:
+        assert asked[0].options["contacts"] == {"hand.L": [(0, 4), (17, 22)]}, "frames count from the clip's first, 8"
+
+
 def test_an_error_of_a_solver_leaves_everything_as_it_was(scene):
     rig = performer()
     before = state(rig)
@@ -246,10 +278,6 @@ def test_what_went_while_it_waited_is_said(scene):
         steps.send(answer)
 
 
-def spoil_nothing(rig):
-    return None
-
-
 def one_key(rig):
     for curve in posing.curves(rig):
         actions.write_keys(curve, actions.read_keys(curve)[:1])
@@ -305,6 +333,33 @@ def between_frames(rig):
         actions.restore_keys(curve, keys)
 
 
+def linked(rig):
+    """The rig as another file has it."""
+    path = pathlib.Path(bpy.app.tempdir) / "linked.blend"
+    bpy.data.libraries.write(str(path), {rig, bpy.data.actions["library"]})
+    bpy.data.objects.remove(rig)
+    for action in list(bpy.data.actions):
+        bpy.data.actions.remove(action)
+    with bpy.data.libraries.load(str(path), link=True) as (source, target):
+        target.objects, target.actions = source.objects, source.actions
+    bpy.context.scene.collection.objects.link(target.objects[0])
+    return target.objects[0]
+
+
+def overridden(rig):
+    rig = linked(rig).override_create(remap_local_usages=True)
+    action, handle = rig.animation_data.action.copy(), rig.animation_data.action_slot.handle
+    rig.animation_data_create()
+    actions.assign(rig, action, handle)
+    bpy.context.view_layer.update()
+    return rig
+
+
+def no_keys(rig):
+    for curve in posing.curves(rig):
+        curve.keyframe_points.clear()
+
+
 def stepped(rig):
     for curve in posing.curves(rig):
         for point in curve.keyframe_points:
@@ -324,7 +379,10 @@ def scaled(rig):
     ("spoil", "says"),
     [
         (lambda rig: rig.animation_data_clear(), "has no action"),
+        (no_keys, "has keys"),
         (one_key, "lies in no gap"),
+        (linked, "linked from another file"),
+        (overridden, None),
         (muted, "not muted"),
         (locked, "not locked"),
         (driven, "not driven"),
@@ -343,7 +401,7 @@ def test_bad_input_is_filled_or_refused_in_a_sentence(scene, solver, spoil, says
     if solver not in solve.SOLVERS:
         pytest.skip(f"{solver} is not among the solvers")
     rig = performer()
-    spoil(rig)
+    rig = spoil(rig) or rig
     before = state(rig)
     if says:
         with pytest.raises(VivantError, match=says):

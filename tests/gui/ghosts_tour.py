@@ -66,6 +66,9 @@ def steps(window):
     window.call(bpy.ops.vivant.take_step, "EXEC_DEFAULT", True, by=1)
     yield from drawn_anew(ghosts)
     window.photograph("stepped")
+    for step in (bpy.ops.ed.undo, bpy.ops.ed.redo):  # what was sampled was of other states
+        window.call(step)
+        yield from drawn_anew(ghosts)
     space.overlay.show_overlays = False
     yield 1.0
     window.photograph("no_overlays")

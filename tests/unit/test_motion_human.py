@@ -12,7 +12,7 @@ pytest.importorskip("safetensors", reason="its weights are kept as safetensors")
 
 from vivant.backends.common import rotations as quaternions  # noqa: E402
 from vivant.backends.common.errors import NeedsEngine, NeedsWeights  # noqa: E402
-from vivant.backends.motion import interpolate, solve, trained  # noqa: E402
+from vivant.backends.motion import interpolate, optimise, solve, trained  # noqa: E402
 from vivant.backends.motion.clip import Clip  # noqa: E402
 from vivant.backends.motion.retarget import retarget, sample  # noqa: E402
 from vivant.backends.motion.transformer import body as bodies  # noqa: E402
@@ -205,13 +205,28 @@ def test_the_place_of_a_pelvis_below_a_root_is_where_its_own_channel_is(network)
     np.testing.assert_allclose(filled.root + clip.root[0], expected.root, atol=1e-4)
 
 
+def test_seeds_give_other_takes_that_keep_the_keys_and_0_the_best(network):
+    for skeleton in (ITS_OWN, body(seed=9)):
+        clip = moving(skeleton, 120)
+        keys = around_a_gap(clip, 20, 64) & around_a_gap(clip, 80, 94)
+        takes = [human.fill(network, clip, keys, seed)[0] for seed in (0, 1, 2, 1, 0)]
+        for take in takes:
+            assert np.array_equal(take.rotations[keys], clip.rotations[keys])
+        for one, other in ((0, 4), (1, 3)):
+            assert takes[one].rotations.tobytes() == takes[other].rotations.tobytes()
+        for one, other in ((0, 1), (0, 2), (1, 2)):
+            assert np.abs(turns_from(takes[one], takes[other])).max() > 1e-3
+        alone = human.fill(network, clip, around_a_gap(clip, 20, 64), 1)[0]
+        np.testing.assert_allclose(alone.rotations[20:65], takes[1].rotations[20:65], atol=1e-4)
+
+
 def test_names_that_say_nothing_are_mapped(network):
     clip = moving(body(seed=7))
     keys = around_a_gap(clip)
     strange = clip.replace(names=[f"bone {index}" for index in range(len(clip.names))])
     joints = [name for name in clip.names if not name.startswith("finger")]
     mapping = {name: f"bone {clip.names.index(name)}" for name in joints}
-    filled, expected = human.fill(network, strange, keys, mapping)[0], human.fill(network, clip, keys)[0]
+    filled, expected = human.fill(network, strange, keys, human=mapping)[0], human.fill(network, clip, keys)[0]
     np.testing.assert_array_equal(filled.rotations, expected.rotations)
 
 
@@ -220,10 +235,15 @@ def test_what_it_cannot_do_is_said_and_done_by_another(network, tmp_path, monkey
     options = {"weights": str(tmp_path / "ours.safetensors")}
     clip = moving(body(seed=8))
     keys = around_a_gap(clip)
-    _, report = solve.inbetween(clip, keys, **options)
+    filled, report = solve.inbetween(clip, keys, **options)
     assert report.solver == "model" and report.fallback == "" and report.key_error == 0
     _, report = solve.inbetween(clip, keys, "model", human={name: name for name in ITS_OWN.names}, **options)
     assert report.solver == "model"
+
+    planted, report = solve.inbetween(clip, keys, "model", feet=True, **options)
+    assert report.solver == "model" and report.key_error == 0
+    assert planted.rotations.tobytes() == optimise.optimise(clip, keys, filled).rotations.tobytes()
+    assert planted.rotations.tobytes() != filled.rotations.tobytes()
 
     fox = clip.replace(names=[f"bone {index}" for index in range(len(clip.names))], offsets=clip.offsets[::-1])
     _, report = solve.inbetween(fox, keys, "model", **options)

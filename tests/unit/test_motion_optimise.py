@@ -86,10 +86,10 @@ def test_solving_lowers_the_energy_and_leaves_fixed_entries() -> None:
 def test_keys_are_bit_exact_and_results_repeat(kind: type) -> None:
     clip, keys = walker()
     clip = clip.replace(rotations=clip.rotations.astype(kind), root=clip.root.astype(kind))
-    result, _ = optimise.optimise(clip, keys, clip)
+    result = optimise.optimise(clip, keys, clip)
     assert result.rotations.dtype == kind
     assert np.array_equal(result.rotations[keys], clip.rotations[keys]) and np.array_equal(result.root[keys], clip.root[keys])
-    again, _ = optimise.optimise(clip, keys, clip)
+    again = optimise.optimise(clip, keys, clip)
     assert np.array_equal(result.rotations, again.rotations) and np.array_equal(result.root, again.root)
 
 
@@ -98,14 +98,14 @@ def test_partial_keys_are_bit_exact(seed: int) -> None:
     clip, whole = walker()
     keys = np.broadcast_to(whole[:, None], clip.rotations.shape[:2]).copy()
     keys |= np.random.default_rng(seed).random(keys.shape) < 0.1
-    result, _ = optimise.optimise(clip, keys, clip)
+    result = optimise.optimise(clip, keys, clip)
     assert np.array_equal(result.rotations[keys], clip.rotations[keys])
     assert np.array_equal(result.root[keys[:, 0]], clip.root[keys[:, 0]])
 
 
 def test_a_gliding_body_steps_and_its_feet_neither_slide_nor_sink() -> None:
     clip, keys = walker()
-    result, _ = optimise.optimise(clip, keys, clip)
+    result = optimise.optimise(clip, keys, clip)
     before, after = (moving.forward()[0][:, [3, 6]] for moving in (clip, result))
     floor = metrics.floor_height(before)
     assert metrics.skating(before, floor) > 2 and metrics.skating(after, floor) < 0.3
@@ -118,14 +118,14 @@ def test_a_foot_that_stands_at_both_keys_stays_within_a_tenth_of_a_millimetre() 
     sway = clip.root.copy()
     sway[2:-2, 0] = 0.03 * np.sin(np.linspace(0, np.pi, len(clip) - 4))
     prior = clip.replace(root=sway)
-    feet = optimise.optimise(clip, keys, prior)[0].forward()[0][:, [3, 6]]
+    feet = optimise.optimise(clip, keys, prior).forward()[0][:, [3, 6]]
     assert np.ptp(prior.forward()[0][:, [3, 6]], axis=0).max() > 0.02
     assert np.ptp(feet, axis=0).max() < 1e-4
 
 
 def test_a_still_clip_stays_still() -> None:
     clip, keys = walker(metres=0.0)
-    result, _ = optimise.optimise(clip, keys, clip)
+    result = optimise.optimise(clip, keys, clip)
     np.testing.assert_allclose(result.forward()[0], clip.forward()[0], atol=1e-9)
 
 
@@ -136,7 +136,7 @@ def test_jitter_is_smoothed_and_a_joint_alone_is_a_clip() -> None:
     keys[[0, 1, -2, -1]] = True
     shaken = turns + rng.normal(size=turns.shape) * 0.02 * ~keys[:, None, None]
     clip = Clip(["bone"], np.array([-1]), np.zeros((1, 3)), 30.0, quaternions.exp(shaken), rng.normal(size=(30, 3)) * 0.01)
-    result, _ = optimise.optimise(clip, keys, clip)
+    result = optimise.optimise(clip, keys, clip)
     assert np.abs(np.diff(result.root, 2, axis=0)).mean() < 0.9 * np.abs(np.diff(clip.root, 2, axis=0)).mean()
     assert np.array_equal(result.rotations[keys], clip.rotations[keys]) and np.isfinite(result.rotations).all()
 
@@ -145,10 +145,10 @@ def test_frames_outside_the_keys_and_clips_without_gaps_do_not_change() -> None:
     clip, _ = walker()
     keys = np.zeros(len(clip), bool)
     keys[[10, 20]] = True
-    result, _ = optimise.optimise(clip, keys, clip)
+    result = optimise.optimise(clip, keys, clip)
     outside = np.r_[0:11, 20 : len(clip)]
     assert np.array_equal(result.rotations[outside], clip.rotations[outside])
-    assert optimise.optimise(clip, np.ones(len(clip), bool), clip)[0] is clip
+    assert optimise.optimise(clip, np.ones(len(clip), bool), clip) is clip
 
 
 def test_as_a_solver_it_fills_the_gaps_itself() -> None:
@@ -165,8 +165,54 @@ def test_a_painted_foot_is_held() -> None:
     clip, keys = walker()
     painted = np.zeros(clip.rotations.shape[:2], bool)
     painted[12:24, 3] = True
-    feet = optimise.optimise(clip, keys, clip, painted)[0].forward()[0][:, 3]
+    feet = optimise.optimise(clip, keys, clip, painted).forward()[0][:, 3]
     assert np.ptp(feet[12:24], axis=0).max() < 1e-4
+
+
+def test_contacts_are_painted_by_name_and_a_hand_stays_at_its_key() -> None:
+    clip, keys = walker()
+    held, report = solve.inbetween(clip, keys, "optimise", contacts={"foot.L": [(12, 23)], "head": [(0, 12)]})
+    assert report.solver == "optimise" and report.fallback == "" and report.key_error == 0
+    paths = held.forward()[0]
+    loose = solve.inbetween(clip, keys, "optimise")[0].forward()[0]
+    assert np.ptp(paths[12:24, 3], axis=0).max() < 1e-4 < np.ptp(loose[12:24, 3], axis=0).max()
+    head = [np.abs(path[2:13, 7] - path[0, 7]).max() for path in (paths, loose)]
+    assert head[0] < 0.9 * head[1]
+    wrong = solve.inbetween(clip, keys, "optimise", contacts={"tail": [(0, 3)]})[1]
+    assert "no joint 'tail'" in wrong.fallback
+
+
+def test_feet_are_kept_above_the_ground_that_is_given() -> None:
+    clip, keys = walker(metres=0.0)
+    dive = clip.root.copy()
+    dive[2:-2, 1] -= 0.2 * np.sin(np.linspace(0, np.pi, len(clip) - 4))
+    prior = clip.replace(root=dive)
+    lowest = clip.forward()[0][0, [3, 6], 1].min()
+    for ground in (None, lowest):
+        feet = optimise.optimise(clip, keys, prior, ground=ground).forward()[0][:, [3, 6]]
+        assert metrics.penetration(feet, lowest) < 0.005 < metrics.penetration(prior.forward()[0][:, [3, 6]], lowest)
+    high = optimise.optimise(clip, keys, prior, ground=lowest - 1).forward()[0][:, [3, 6]]
+    assert metrics.penetration(high, lowest) > 0.1
+
+
+def test_with_a_library_the_motion_found_there_is_optimised() -> None:
+    """The library holds the very motion: a nod that the spline cannot know of."""
+    frames = 80
+    clip, _ = walker(frames, metres=0.0)
+    nod = np.zeros((frames, len(NAMES), 3))
+    nod[:, 0, 1] = 0.3 * np.sin(np.arange(frames) / 5)
+    truth = clip.replace(rotations=quaternions.multiply(clip.rotations, quaternions.exp(nod)))
+    keys = np.ones(frames, bool)
+    keys[25:45] = False
+    away = {
+        name: np.abs(solve.inbetween(truth, keys, "optimise", library)[0].rotations[:, 0] - truth.rotations[:, 0]).max()
+        for name, library in (("with", [truth]), ("without", []))
+    }
+    assert away["with"] < 0.5 * away["without"]
+    other = truth.replace(names=[*NAMES[:-1], "tail"])
+    result, report = solve.inbetween(truth, keys, "optimise", [other])
+    assert report.solver == "optimise" and "The spline was optimised instead." in report.warnings[0]
+    np.testing.assert_array_equal(result.rotations, solve.inbetween(truth, keys, "optimise")[0].rotations)
 
 
 @pytest.mark.parametrize("name", ["fox_m2m", "bird_m2m", "snake_m2m", "Spider", "cmu_asf_01"])
@@ -186,7 +232,7 @@ def test_real_skeletons_keep_their_keys_and_come_back_whole(data: pathlib.Path, 
     keys = np.ones(len(clip), bool)
     keys[5 : min(30, len(clip) - 5)] = False
     prior, _ = solve.inbetween(clip, keys)
-    result, _ = optimise.optimise(clip, keys, prior)
+    result = optimise.optimise(clip, keys, prior)
     assert np.array_equal(result.rotations[keys], clip.rotations[keys]) and np.array_equal(result.root[keys], clip.root[keys])
     assert np.isfinite(result.rotations).all() and np.abs(np.linalg.norm(result.rotations, axis=-1) - 1).max() < 1e-3
     step = np.abs(np.diff(result.forward()[0], axis=0)).max()

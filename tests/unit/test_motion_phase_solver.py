@@ -146,3 +146,50 @@ def test_what_phase_cannot_do_is_said_and_another_solver_takes_over(weights):
         _, report = solve.inbetween(other, keys, "phase", phase_model=weights)
         assert report.solver == "spline" and why in report.fallback
     assert Path(weights).is_file()
+
+
+def walks(data) -> list[Clip]:
+    """Held-out walks of the data folder, whole ones of at least five seconds on the joints of the model that comes along."""
+    import importlib.util
+    import sys
+
+    spec = importlib.util.spec_from_file_location("mocap_container", data / "mocap" / "clips.py")
+    container = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = container
+    spec.loader.exec_module(container)
+    found = container.load(
+        data / "mocap",
+        lambda clip: clip.skeleton == "cmu_daz" and clip.style == "walk" and clip.split == "heldout_take",
+    )
+    phases = solver.model_of()
+    clips = (Clip(take.names, take.parents, take.offsets, take.fps, take.rotations, take.root) for take in found)
+    return [model.reduced(clip, phases.names) for clip in clips if len(clip) > 300]
+
+
+def test_the_model_that_comes_along_walks_better_than_the_spline(data):
+    from vivant.backends.motion.phase import evaluate
+
+    rows = evaluate.table(solver.model_of(), walks(data), (30,), cap=16)
+    assert rows["phase"][30].l2p < 0.85 * rows["spline"][30].l2p < rows["SLERP"][30].l2p
+    assert rows["phase"][30].skating < rows["SLERP"][30].skating
+
+
+def test_on_real_walks_sliders_act_one_way_and_swapped_arms_leave_the_legs(data):
+    from vivant.backends.motion.phase import edit
+
+    phases = solver.model_of()
+    clip, other = (whole.replace(rotations=whole.rotations[:200], root=whole.root[:200]) for whole in walks(data)[:2])
+    joints, latents = phases.parts_of(clip), phases.latents(clip)
+    arm = list(joints["left arm"])
+
+    def speed(**slider: float) -> float:
+        edited = edit.apply(clip, joints, latents, {"left arm": edit.Edit(**slider)})
+        return float(np.linalg.norm(steps(edited)[:, arm], axis=-1).mean())
+
+    assert np.all(np.diff([speed(amplitude=factor) for factor in (0.5, 1, 1.5, 2)]) > 0)
+    assert np.all(np.diff([speed(tempo=factor) for factor in (0.7, 1, 1.4)]) > 0)
+    arms = ("left arm", "right arm")
+    dressed = edit.swap(clip, other, joints, latents, phases.latents(other), arms)
+    legs = [*joints["left leg"], *joints["right leg"]]
+    assert dressed.rotations[:, legs].tobytes() == clip.rotations[:, legs].tobytes()  # the bar is two degrees
+    assert np.abs(dressed.rotations[:, arm] - clip.rotations[:, arm]).max() > 0.05

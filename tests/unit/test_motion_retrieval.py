@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vivant.backends.common import rotations as quaternions
-from vivant.backends.motion import library
+from vivant.backends.motion import library, retrieval
 from vivant.backends.motion.clip import Clip
 from vivant.backends.motion.solve import inbetween, solvers
 
@@ -160,6 +160,63 @@ def test_gaps_without_a_match_are_named():
     found, report = inbetween(truth, keys, "retrieval", [walk(0.0, 300)])
     assert report.solver == "retrieval" and "from frame 50 to 180" in report.warnings[0]
     np.testing.assert_array_equal(found.rotations[51:180], inbetween(truth, keys, "spline")[0].rotations[51:180])
+
+
+def noisy(clip: Clip, seed: int) -> Clip:
+    """Each joint's angles shaken, smoothly over time."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(len(clip))[:, None, None] / 30
+    shake = sum(rng.normal(size=(1, 6, 3)) * np.sin(time * rng.uniform(4, 12) + rng.uniform(0, 6)) for _ in range(4)) * 0.1
+    shake[:, 0] = 0
+    return clip.replace(rotations=quaternions.multiply(clip.rotations, quaternions.exp(shake)).astype(np.float32))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_stretches_together_are_nearer_to_the_truth_than_the_nearest_one(seed):
+    truth = walk(1.0 + seed)
+    keys = gap_of(truth, 40, 30)
+    clips = [noisy(walk(0.0, 300), 10 * seed + one) for one in range(12)]
+    together, alone = (inbetween(truth, keys, "retrieval", clips, take)[0] for take in (0, 1))
+    difference = [np.linalg.norm(found.forward()[0] - truth.forward()[0], axis=-1).mean() for found in (together, alone)]
+    assert difference[0] < 0.7 * difference[1]
+
+
+def query_of(clip: Clip, start: int, length: int) -> library.Query:
+    keys = np.repeat(gap_of(clip, start, length)[:, None], 6, axis=1)
+    return next(retrieval.queries(clip, keys, [(start, start + length)]))
+
+
+@pytest.mark.parametrize("length", [6, 30])
+def test_what_the_kriging_takes_for_distance_is_what_the_search_does(length):
+    """Two computations of one thing: rows of numbers here, sums of products over tables there."""
+    searched = library.index((noisy(walk(0.0, 300), 1), noisy(walk(1.0, 200, heading=1.0), 2)), 30.0)
+    query = query_of(noisy(walk(0.7), 3), 40, length)
+    found = library.search(searched, query, 40, 2)
+    rows = np.concatenate(library._vectors(searched, query, found, library.WEIGHTS), axis=1)
+    np.testing.assert_allclose(np.sum((rows[1:] - rows[0]) ** 2, axis=1), found.distance, rtol=1e-3, atol=1e-4)
+    assert np.all(np.diff(found.distance) >= 0) and np.diff(np.sort(found.first)).min() > 2
+
+
+def test_twins_share_the_weight_of_one_and_what_is_far_has_less():
+    clip = noisy(walk(0.0, 120), 5)
+    query = query_of(clip, 40, 30)
+    searched = library.index((clip, clip.replace(root=clip.root + np.float32([1, 0, 1]))), 30.0)
+
+    def weights(*first):
+        stretches = library.Matches(np.array(first), np.full(len(first), 30), np.zeros(len(first)))
+        return library.predict(searched, query, stretches)
+
+    once, twice = weights(40), weights(40, 160)
+    assert once[0] > twice[0] == pytest.approx(twice[1], rel=1e-3) and once[0] < twice.sum() < 1
+    assert weights(55)[0] < 0.8 * once[0]  # half a step later
+
+
+def test_a_clip_is_continued_at_its_velocity_beyond_the_frames_that_may_be_read():
+    clip = walk(0.0, 40, dtype=np.float64)
+    found = library.resample(clip, np.array([9.0, 9.5, 20.5, 21.0]), 10, 20)
+    np.testing.assert_allclose(found.root[0], 2 * clip.root[10] - clip.root[11], atol=1e-12)
+    np.testing.assert_allclose(found.root[3], 2 * clip.root[20] - clip.root[19], atol=1e-12)
+    np.testing.assert_allclose(found.root[2], 1.5 * clip.root[20] - 0.5 * clip.root[19], atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,9 @@ def apply(clip: Clip, parts: Parts, latents: Mapping[str, Latent], edits: Mappin
         joints = _joints(part, parts, latents, clip)
         if edit == Edit():
             continue
-        cycles = clock(latents[part], fundamental(clip.fps, (latents[part], rotations[:, joints])), clip.fps)
+        leader, channel = _leader(clip.fps, list(latents), [(latents, rotations[:, joints])])
+        cycles = clock(latents[leader], channel, clip.fps)
+        cycles = np.maximum.accumulate(_locked(cycles, _harmonics(cycles, rotations[:, joints])))
         mean, swing = oscillation(rotations[:, joints], cycles)
         wanted = cycles[origin] + edit.tempo * (cycles - cycles[origin]) + edit.shift
         swing = edit.amplitude * _read(swing, cycles, wanted, np.arange(float(len(clip))))
@@ -92,20 +94,32 @@ def _in_step(
     """
     joints = [joint for part in leading for joint in parts[part]]
     turning = [clip.rotations[:, joints] for clip, _ in (a, b)]
+    part, channel = _leader(a[0].fps, leading, [(latents, q) for (_, latents), q in zip((a, b), turning, strict=True)])
+    clocks = [clock(latents[part], channel, clip.fps) for clip, latents in (a, b)]
+    first, second = (_harmonics(cycles, q) for cycles, q in zip(clocks, turning, strict=True))
+    return _locked(clocks[0], first), np.maximum.accumulate(_locked(clocks[1], second, first.mean(axis=0)))
+
+
+def _harmonics(cycles: Array, rotations: Array) -> NDArray[np.complexfloating]:
+    """First harmonics (F, C) of how joints turn on a clock, each over two cycles of it."""
+    turns = oscillation(rotations, cycles)[1].reshape(len(cycles), -1)
+    return _over_two_cycles(turns * np.exp(-2j * np.pi * cycles)[:, None], cycles)
+
+
+def _locked(cycles: Array, harmonics: NDArray[np.complexfloating], measure: NDArray[np.complexfloating] | None = None) -> Array:
+    """A clock set by the angle between first harmonics and those of a measure (C,), their own mean when None."""
+    measure = harmonics.mean(axis=0) if measure is None else measure
+    return cycles + np.unwrap(np.angle(harmonics @ np.conj(measure))) / (2 * np.pi)
+
+
+def _leader(fps: float, leading: Sequence[str], motions: Sequence[tuple[Mapping[str, Latent], Array]]) -> tuple[str, int]:
+    """The part, of some, and the channel of it whose phase tells most of how joints turn; latents and turns of each clip."""
     found = []
     for part in leading:
-        shares = _shares(a[0].fps, *((latents[part], q) for (_, latents), q in zip((a, b), turning, strict=True)))
-        channel = int(np.argmax(shares))
-        found.append((shares[channel], part, channel))
+        shares = _shares(fps, *((latents[part], q) for latents, q in motions))
+        found.append((float(shares.max()), part, int(np.argmax(shares))))
     _, part, channel = max(found)
-    clocks = [clock(latents[part], channel, clip.fps) for clip, latents in (a, b)]
-    harmonics = []
-    for cycles, q in zip(clocks, turning, strict=True):
-        turns = oscillation(q, cycles)[1].reshape(len(q), -1) * np.exp(-2j * np.pi * cycles)[:, None]
-        harmonics.append(_over_two_cycles(turns, cycles))
-    measure = np.conj(harmonics[0].mean(axis=0))
-    late = [np.unwrap(np.angle(harmonic @ measure)) / (2 * np.pi) for harmonic in harmonics]
-    return clocks[0] + late[0], np.maximum.accumulate(clocks[1] + late[1])
+    return part, channel
 
 
 def fundamental(fps: float, *motions: tuple[Latent, Array]) -> int:
@@ -134,9 +148,9 @@ def clock(latent: Latent, channel: int, fps: float) -> Array:
 
 def _steady(cycles: Array, fps: float) -> Array:
     """Cycles (F,) averaged over a second by Hann's window, at the ends over what is left of it on both sides; rising."""
-    frames, half = np.arange(len(cycles)), max(int(fps / 2), 1)
+    half = max(int(fps / 2), 1)
     mean = np.empty_like(cycles)
-    for frame in frames:
+    for frame in range(len(cycles)):
         reach = min(half, frame, len(cycles) - 1 - frame)
         weight = np.hanning(2 * reach + 3)[1:-1]
         mean[frame] = weight @ cycles[frame - reach : frame + reach + 1] / weight.sum()

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from .periodic import Latent
 Array = NDArray[np.floating]
 KIND = "vivant phase 1"
 MOVES = 0.01  # of a quaternion's component; joints that turn less in all clips are left out
-TYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
+TYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +180,7 @@ def load(path: Path) -> PhaseModel:
         raise BrokenFile(f"{path.name} does not hold a phase model ({error}).", "Train it anew.") from error
 
 
-def _tensor(data: bytes, entry: Mapping[str, Sequence[int] | str]) -> Array:
+def _tensor(data: bytes, entry: Mapping[str, Any]) -> Array:
     begin, end = (int(offset) for offset in entry["data_offsets"])
     shape = [int(length) for length in entry["shape"]]
     return np.frombuffer(data[begin:end], TYPES[str(entry["dtype"])]).reshape(shape).astype(np.float32)

@@ -100,16 +100,19 @@ def sample(
     prior (G, J, 4), prior_root (G, 3): the same in the gap.
     """
     past, gap, parts = len(known) - 1, len(prior), body.parts
+    weights = {name: np.asarray(value, np.float32) for name, value in weights.items()}
     every = six(np.concatenate([known[:-1], prior, known[-1:]]))
     way = np.concatenate([root[:-1], prior_root, root[-1:]])
     paths = body.paths()
     amplitude = weights["amplitude"]
     phase = np.zeros((*amplitude.shape, 2))
-    h = c = np.zeros(weights["cell.weight_hh"].shape[1])
+    h: Array = np.zeros(weights["cell.weight_hh"].shape[1])
+    c = h
     pose, place = every[0], way[0]
     before = _positions(body, paths, every[0]) + way[0]
     turns, places, phases = np.empty((gap, *pose.shape)), np.empty((gap, 3)), np.empty((gap, *phase.shape))
-    drift, root_drift = np.zeros_like(pose), np.zeros(3)
+    drift: Array = np.zeros_like(pose)
+    root_drift: Array = np.zeros(3)
     for frame in range(past + gap - 1):
         left = past + gap - frame
         joints = _positions(body, paths, pose)
@@ -152,7 +155,7 @@ def experts(weights: Weights, parts: int, state: Array, z: Array, phase: Array) 
     gate /= gate.sum(axis=1, keepdims=True)
     x = np.broadcast_to(np.concatenate([state, z]), (parts, len(state) + len(z)))
     for layer in ("1", "2", "3"):
-        each = np.einsum("pi,peih->peh", x, weights[f"expert{layer}"]) + weights[f"expert{layer}_bias"]
+        each = (x[:, None, None] @ weights[f"expert{layer}"])[:, :, 0] + weights[f"expert{layer}_bias"]
         x = np.einsum("pe,peh->ph", gate, each)
         x = x if layer == "3" else _elu(x)
     return x.reshape(parts, -1, 6).swapaxes(0, 1).reshape(-1, 6)

@@ -70,8 +70,13 @@ def fill(
     is no gap to fill.
     """
     model = model_of(phase_model)
+    if not SLOWEST * model.fps <= clip.fps <= FASTEST * model.fps:
+        raise VivantError(
+            f"The phase model learnt motion at {model.fps:g} frames a second, the clip has {clip.fps:g}.",
+            "Use another solver, or another frame rate.",
+        )
     cubic = interpolate.cubic(clip, keys)
-    small = _fit(cubic, model)
+    small = fitted(cubic, model)
     edits = edits_of(amplitude or {}, tempo or {}, shift or {})
     if strange := sorted((edits.keys() | (style or {}).keys()) - model.autoencoders.keys()):
         raise VivantError(
@@ -98,17 +103,12 @@ def edits_of(amplitude: Mapping[str, float], tempo: Mapping[str, float], shift: 
     return {part: one for part, one in every.items() if one != Edit()}
 
 
-def _fit(clip: Clip, model: PhaseModel) -> Clip:
-    """The clip on the model's joints.  Raises VivantError when its skeleton or its frame rate is another."""
-    if not SLOWEST * model.fps <= clip.fps <= FASTEST * model.fps:
-        raise VivantError(
-            f"The phase model learnt motion at {model.fps:g} frames a second, the clip has {clip.fps:g}.",
-            "Train one on this rig's clips, or use another solver.",
-        )
+def fitted(clip: Clip, model: PhaseModel) -> Clip:
+    """The clip on the model's joints.  Raises VivantError when its skeleton is another."""
     small = reduced(clip, model.names)
     offsets, ours = small.offsets[1:], np.asarray(model.offsets)[1:]
-    scale = float(np.sum(ours * offsets) / max(np.sum(ours**2), 1e-12))
-    longest = np.linalg.norm(ours, axis=1).max()
+    scale = float(np.sum(ours * offsets)) / max(float(np.sum(ours**2)), 1e-12)
+    longest = float(np.max(np.linalg.norm(ours, axis=1)))
     if (
         tuple(small.parents) != model.parents
         or scale <= 0
@@ -212,13 +212,7 @@ def _styled(
     parts = model.parts_of(small)
     changed = small
     for part, other in style.items():
-        given = reduced(other, model.names)
-        if abs(given.fps - small.fps) > 1e-3:
-            given = library.resample(given, np.arange(0, len(given) - 1 + 1e-6, given.fps / small.fps)).replace(fps=small.fps)
-        latents = model.latents(small)
-        changed = changed.replace(
-            rotations=_only(changed, edit.swap(small, given, parts, latents, model.latents(given), (part,)), parts[part])
-        )
+        changed = styled(model, changed, small, part, other)
     found = model.latents(changed) if edits else {}
     result = small
     touched = np.zeros(len(model.names), bool)
@@ -230,6 +224,15 @@ def _styled(
         rotations[start + 1 : end, touched] = bent.rotations[start + 1 : end, touched]
         result = result.replace(rotations=rotations)
     return result
+
+
+def styled(model: PhaseModel, changed: Clip, small: Clip, part: str, other: Clip) -> Clip:
+    """A clip with one part as `edit.swap` makes it of the small clip and of another one of its skeleton, of any frame rate."""
+    parts, given = model.parts_of(small), fitted(other, model)
+    if abs(given.fps - small.fps) > 1e-3:
+        given = library.resample(given, np.arange(0, len(given) - 1 + 1e-6, given.fps / small.fps)).replace(fps=small.fps)
+    swapped = edit.swap(small, given, parts, model.latents(small), model.latents(given), (part,))
+    return changed.replace(rotations=_only(changed, swapped, parts[part]))
 
 
 def _only(clip: Clip, other: Clip, joints: Sequence[int]) -> Array:

@@ -32,14 +32,17 @@ ELSEWHERE = 0.5  # metres from its floor beyond which the network does worse
 ANKLE = 0.07  # metres above the floor on which the training's feet stand (median of takes)
 
 
-def fill(network: Network, clip: Clip, keys: Mask, human: Mapping[str, str] | None = None) -> tuple[Clip, list[str]]:
+def fill(
+    network: Network, clip: Clip, keys: Mask, seed: int = 0, human: Mapping[str, str] | None = None
+) -> tuple[Clip, list[str]]:
     """The clip with its gaps filled, and sentences for the user; see `solve.Solver`.
 
     The network's own body is filled directly, other humans by way of it, at any frame rate.  human: canonical joint -> name,
-    found by `humanoid.find` when None.  Raises VivantError for what is no human, and as `solver.fill`.
+    found by `humanoid.find` when None; seed: see `solver.correct`.
+    Raises VivantError for what is no human, and as `solver.fill`.
     """
     try:
-        return solver.fill(network, clip, keys)
+        return solver.fill(network, clip, keys, seed)
     except solver.UnknownBody as unlike:
         body = standing(network.body)
         rests = rest_pose(body)[0], rest_pose(clip)[0]
@@ -55,11 +58,10 @@ def fill(network: Network, clip: Clip, keys: Mask, human: Mapping[str, str] | No
 
     seen = _seen(known, clip, ours, theirs)
     times, rate = timeline(seen, clip.fps)
-    names = ({joint: skeleton.names[at] for joint, at in human.items()} for skeleton, human in ((clip, ours), (body, theirs)))
-    moved = retarget(filled, body, *names)
+    moved = retarget(filled, body, _named(clip, ours), _named(body, theirs))
     asked = sample(_on_the_floor(moved, theirs), times).replace(fps=rate)
     given = seen[np.floor(times).astype(int)] & seen[np.ceil(times).astype(int)]
-    answer, said = solver.fill(network, asked, given)
+    answer, said = solver.fill(network, asked, given, seed)
     turns, shift = _change(interpolate.cubic(asked, given), answer)
 
     at = np.interp(np.arange(len(clip)), times, np.arange(len(times)))
@@ -103,6 +105,10 @@ def timeline(known: Mask, fps: float) -> tuple[Array, float]:
     steps = np.maximum(1, np.rint(np.diff(marks) * RATE / fps))
     places = np.concatenate([[0.0], np.cumsum(steps)])
     return np.interp(np.arange(places[-1] + 1), places, marks), RATE
+
+
+def _named(clip: Clip, human: Joints) -> dict[str, str]:
+    return {joint: clip.names[at] for joint, at in human.items()}
 
 
 def _check_legs(clip: Clip, ours: Joints) -> None:

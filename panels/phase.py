@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The panel 'Phase': edit body parts of the active armature, or learn them first."""
+
+from __future__ import annotations
+
+import bpy
+
+from ..scene import phases
+from .sidebar import Tab, paragraph
+
+
+class VIVANT_PT_phase(Tab, bpy.types.Panel):
+    bl_label = "Phase"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return context.active_object is not None and context.active_object.type == "ARMATURE"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        found = phases.parts_of(context.active_object)
+        if found:
+            paragraph(self.layout, context, "One part larger, faster, earlier or in another style; the others stay.")
+            column = self.layout.column(align=True)
+            for part in found:
+                column.operator("vivant.motion_phase", text=f"{part.capitalize()}…").part = part
+        else:
+            paragraph(
+                self.layout, context, "No phase model knows these bones yet. Train one on what this rig does.", icon="INFO"
+            )
+        self.layout.operator("vivant.phase_train", icon="PLAY" if not found else "FILE_REFRESH")
+
+
+CLASSES = (VIVANT_PT_phase,)
