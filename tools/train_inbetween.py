@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Trains the in-between transformer on CMU motion; stops (also on SIGTERM) and goes on at any time.
 
-    python tools/train_inbetween.py [--minutes 60] [--anneal 0] [--data FOLDER] [--out FOLDER]
+    python tools/train_inbetween.py {long,short} [--minutes 60] [--anneal 0] [--data FOLDER] [--out FOLDER]
 
-Needs torch and safetensors.  `out` holds `checkpoint.pt`, with everything needed to go on as if nothing had happened,
-`log.jsonl`, a line whenever it is saved, and `inbetween.safetensors`, the averaged weights.  `--anneal` lets the learning rate
-sink to zero over the last minutes of this run, for weights to ship; the checkpoint stays at what was before, so that the next
-run goes on from there.
+Needs torch and safetensors.  The transformer (`long`) is trained first, then what looks at short gaps.  `out` holds a
+checkpoint of each, with everything needed to go on as if nothing had happened, a log of each, a line whenever it is saved, and
+`inbetween.safetensors`, the averaged weights of both.  `--anneal` lets the learning rate sink to zero over the last minutes of
+this run, for weights to ship; the checkpoint stays at what was before, so that the next run goes on from there.
 
-Every step takes windows of four lengths, so that each sees short and long gaps.  What is minimised is what is measured: L2P,
-and L2Q and the error of each frame's step beside it, in units of SLERP's error at that gap, so that every gap weighs alike.
+Every step of the transformer takes windows of all lengths but the shortest.  What is minimised is what is measured: L2P, and
+L2Q and the error of each frame's step beside it, in units of SLERP's error at that gap, so that every gap weighs alike.
 """
 
 from __future__ import annotations
@@ -42,11 +42,21 @@ from vivant.backends.motion import metrics  # noqa: E402
 from vivant.backends.motion.clip import Clip  # noqa: E402
 from vivant.backends.motion.transformer import prior, rotations  # noqa: E402
 from vivant.backends.motion.transformer.body import PAST, Body, align, forward_kinematics, mirror  # noqa: E402
-from vivant.backends.motion.transformer.network import LENGTHS, LONGEST, Network, Size, Windows, activity, save  # noqa: E402
+from vivant.backends.motion.transformer.network import (  # noqa: E402
+    LENGTHS,
+    LONGEST,
+    Network,
+    Size,
+    Windows,
+    activity,
+    load,
+    save,
+    speeds,
+)  # fmt: skip
 
-AT_ONCE = (128, 64, 48, 40, 24)  # windows in a step, by length; the last two lengths share their place
+AT_ONCE = (1024, 96, 64, 48, 32)  # windows in a step, by length; the last two lengths share their place
 SAMPLES = 256  # windows that errors are measured on, for each gap
-AFTER, PARTIAL = 0.4, 0.1  # shares of windows that know more than one frame after the gap, and that have other keys
+AFTER, PARTIAL = 0.5, 0.1  # shares of windows that know more than one frame after the gap, and that have other keys
 WEIGHTS = (1.0, 0.5, 0.2)  # of L2P, L2Q and steps
 
 
@@ -96,9 +106,10 @@ class Motion:
         exists = at <= room[:, None] - 1
         at = torch.minimum(at, room[:, None] - 1.0)
         frame = at.floor()
-        index = first[:, None] + frame.long()
-        (q, p), (r, s) = self._poses(index), self._poses(index + 1)
-        q, p = rotations.normalise(torch.lerp(q, r, at - frame)), torch.lerp(p, s, at - frame)
+        index, edge = first[:, None] + frame.long(), self.last[first, None]
+        around = ((index - 1).maximum(first[:, None]), index, index + 1, (index + 2).minimum(edge))
+        q, p = (catmull_rom(*values, at - frame) for values in zip(*map(self._poses, around), strict=True))
+        q = rotations.normalise(q)
         if augment:
             flip = (torch.rand(count) < 0.5)[:, None]
             a, b = mirror(self.body, q, p)
@@ -124,6 +135,11 @@ class Motion:
         return known
 
 
+def catmull_rom(a: Tensor, b: Tensor, c: Tensor, d: Tensor, share: Tensor) -> Tensor:
+    """The cubic through four frames, between the second (share 0) and the third; lines would lose what short gaps need."""
+    return b + share / 2 * (c - a + share * (2 * a - 5 * b + 4 * c - d + share * (3 * (b - c) + d - a)))
+
+
 def slerp(q: Tensor, p: Tensor, around: prior.Neighbours) -> tuple[Tensor, Tensor]:
     """Constant velocity between the frames around (B, T): the yardstick."""
     share = (torch.arange(p.shape[-1]) - around.start) / (around.end - around.start).clamp(min=1)
@@ -134,12 +150,13 @@ def slerp(q: Tensor, p: Tensor, around: prior.Neighbours) -> tuple[Tensor, Tenso
 
 def errors(body: Body, sigma: Tensor, guess: tuple[Tensor, Tensor], truth: Windows) -> Tensor:
     """L2P, L2Q and the same norm of the error of each frame's step (3, B), means over the gap."""
+    seen = slice(PAST - 1, PAST + int(truth.gap.max()) + 1)
     with torch.no_grad():
-        true_p, true_q = forward_kinematics(body, truth.turns, truth.root)
-    p, q = forward_kinematics(body, *guess)
+        true_p, true_q = forward_kinematics(body, truth.turns[..., seen], truth.root[..., seen])
+    p, q = forward_kinematics(body, *(values[..., seen] for values in guess))
     true_q = torch.where((q * true_q).sum(0, keepdim=True) < 0, -true_q, true_q)
     off = (p - true_p) / sigma
-    frames, target = torch.arange(p.shape[-1]), (PAST + truth.gap)[:, None]
+    frames, target = torch.arange(seen.start, seen.start + p.shape[-1]), (PAST + truth.gap)[:, None]
     inside = (frames >= PAST) & (frames < target)
     norms = [(x.square().sum((0, 1)) + 1e-8).sqrt() for x in (off, q - true_q, off.diff(dim=-1))]
     spans = inside, inside, ((frames >= PAST) & (frames <= target))[:, 1:]
@@ -178,7 +195,7 @@ def orthogonal(x: Tensor) -> Tensor:
 class Trainer:
     """The network, its running average, the optimisers, and how far they are."""
 
-    def __init__(self, splits: dict[str, list[Clip]], size: Size, rate: float) -> None:
+    def __init__(self, splits: dict[str, list[Clip]], size: Size, rate: float, part: str = "long") -> None:
         self.body = body_of(splits["train"][0])
         self.scale = _mocap.sigma(splits["train"])
         self.sigma = torch.from_numpy(self.scale.T.copy()).float()[..., None, None]
@@ -186,30 +203,31 @@ class Trainer:
         self.tests = {name: _mocap.windows(clips, 65, 40) for name, clips in splits.items() if name != "train"}
         self.net, self.average = Network(self.body, size), Network(self.body, size)
         self.units = torch.ones(LONGEST + 1, 3)  # SLERP's errors by gap
-        matrices = [layer.weight for b in self.net.blocks for layer in (b.qkv, b.out, b.up, b.down)]
-        others = [w for w in self.net.parameters() if all(w is not m for m in matrices)]
+        self.part = part
+        own = {name: w for name, w in self.net.named_parameters() if name.startswith("short.") == (part == "short")}
+        matrices = (self.net.short if part == "short" and self.net.short else self.net).matrices()
+        others = [w for w in own.values() if all(w is not m for m in matrices)]
         adam = torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
         self.optimisers: list[torch.optim.Optimizer] = [adam, Muon(matrices, rate)]
         self.rate, self.step, self.windows, self.seconds = rate, 0, 0, 0.0
 
     @torch.no_grad()
     def calibrate(self) -> None:
-        """Measure the prior's and SLERP's errors on training windows, one target frame."""
+        """Measure the prior's errors on training windows with one frame and with ten after the gap, and SLERP's with one."""
         shares = []
         for gap in range(1, LONGEST + 1):
             kind = next(k for k, (high, _) in enumerate(LENGTHS) if gap <= high)
             truth, frames = self.motion.draw(kind, SAMPLES, gap, augment=False), torch.arange(LENGTHS[kind][1])
-            around = prior.neighbours(((frames < PAST) | (frames == PAST + gap)).expand(truth.known.shape))
-            missing = slice(PAST, PAST + gap)
-            turned, moved = prior.fill_rotations(truth.turns, around), prior.fill_vectors(truth.root, around.of(0))
-            active = activity(turned, moved, truth.gap)[..., None]
-            turn = (
-                rotations.log(rotations.multiply(rotations.conjugate(turned), truth.turns))[..., missing].norm(dim=0)
-                / active[:-1]
-            )
-            travel = (moved - truth.root)[..., missing].norm(dim=0) / active[-1]
-            since = torch.arange(1, gap + 1)
-            self.net.spread[since, gap + 1 - since] = torch.stack([turn.mean((0, 1)), travel.mean(0)], -1)
+            missing, since = slice(PAST, PAST + gap), torch.arange(1, gap + 1)
+            for more, after in ((1, 10), (0, 1)):
+                known = (frames < PAST) | ((frames >= PAST + gap) & (frames < PAST + gap + after))
+                around = prior.neighbours(known.expand(truth.known.shape))
+                turned, moved = prior.fill_rotations(truth.turns, around), prior.fill_vectors(truth.root, around.of(0))
+                active = activity(turned, moved, truth.gap, speeds(turned, moved))[..., None]
+                turn = rotations.log(rotations.multiply(rotations.conjugate(turned), truth.turns))[..., missing]
+                turn = turn.norm(dim=0) / active[:-1]
+                travel = (moved - truth.root)[..., missing].norm(dim=0) / active[-1]
+                self.net.spread[more, since, gap + 1 - since] = torch.stack([turn.mean((0, 1)), travel.mean(0)], -1)
             shares.append(turn.mean((1, 2)) / turn.mean())
             line = slerp(truth.turns, truth.root, around.of(0))
             self.units[gap] = errors(self.body, self.sigma, line, truth).mean(1)
@@ -218,7 +236,7 @@ class Trainer:
 
     def advance(self, rate: float) -> dict[int, float]:
         """One step at this part of the learning rate; the loss by length of window."""
-        kinds = [0, 1, 2, 4 if self.step % 4 == 3 else 3]
+        kinds = [0] if self.part == "short" else [1, 2, 4 if self.step % 4 == 3 else 3]
         with torch.no_grad():
             truths = [self.motion.draw(kind, AT_ONCE[kind]) for kind in kinds]
         with torch.autocast("cpu", torch.bfloat16):
@@ -226,7 +244,7 @@ class Trainer:
         parts = [errors(self.body, self.sigma, g, t) / self.units[t.gap].T for g, t in zip(guesses, truths, strict=True)]
         losses = torch.stack([part.mean(1) @ part.new_tensor(WEIGHTS) for part in parts])
         losses.mean().backward()
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0, error_if_nonfinite=True)
+        torch.nn.utils.clip_grad_norm_([w for w in self.net.parameters() if w.grad is not None], 1.0, error_if_nonfinite=True)
         for optimiser in self.optimisers:
             optimiser.param_groups[0]["lr"] = self.rate * rate * min(1, (self.step + 1) / 100)
             optimiser.step()
@@ -239,10 +257,10 @@ class Trainer:
 
     @torch.no_grad()
     def cuts(self, split: str, after: int, cap: int) -> list[float]:
-        """By how much L2P is below SLERP's, in %, at gaps 5, 15, 30 and 45, with so many frames known after the gap."""
+        """By how much L2P is below SLERP's, in %, at gap 5, or 15, 30 and 45, with so many frames known after it."""
         tests, result = self.tests[split], []
         chosen = np.linspace(0, len(tests) - 1, min(cap, len(tests))).astype(int)
-        for gap in (5, 15, 30, 45):
+        for gap in (5,) if self.part == "short" else (15, 30, 45):
             length = next(length for high, length in LENGTHS if gap <= high)
             frames = torch.arange(length)
             index = np.minimum(frames.numpy(), 64)
@@ -260,6 +278,13 @@ class Trainer:
             off = [metrics.l2p(x, truth, self.scale) for x in (ours, theirs)]
             result.append(round(100 * (1 - off[0] / off[1]), 1))
         return result
+
+    def adopt(self, path: pathlib.Path) -> None:
+        """Take over from a file what this run does not train, and the errors measured before."""
+        found = load(path).state_dict()
+        other = {name: w for name, w in found.items() if name.startswith("short.") != (self.part == "short")}
+        for net in (self.net, self.average):
+            net.load_state_dict(net.state_dict() | other)
 
     def state(self) -> dict[str, Any]:
         progress = {name: getattr(self, name) for name in ("units", "step", "windows", "seconds")}
@@ -292,6 +317,7 @@ def keep(state: dict[str, Any], path: pathlib.Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("long", "short"))
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--anneal", type=float, default=0, help="of these, the last so many end at learning rate 0")
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data" / "mocap")
@@ -304,13 +330,15 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
-    checkpoint = options.out / "checkpoint.pt"
+    checkpoint, weights = options.out / f"{options.part}.pt", options.out / "inbetween.safetensors"
 
-    trainer = Trainer(_mocap.load(options.data), Size(), options.rate)
+    trainer = Trainer(_mocap.load(options.data), Size(), options.rate, options.part)
     if checkpoint.is_file():
         trainer.restore(torch.load(checkpoint, weights_only=True))
     else:
         trainer.calibrate()
+    if weights.is_file():
+        trainer.adopt(weights)
     print(f"{sum(w.numel() for w in trainer.net.parameters()) / 1e6:.1f} M weights, from step {trainer.step}", flush=True)
 
     stops: list[int] = []
@@ -326,19 +354,19 @@ def main() -> None:
         losses = trainer.advance(min(1, left / options.anneal) if annealing else 1)
         trainer.seconds += time.monotonic() - start
         means |= {kind: 0.99 * means.get(kind, loss) + 0.01 * loss for kind, loss in losses.items()}
-        if time.monotonic() - saved > 300:
+        if time.monotonic() - saved > 600:
             saved = time.monotonic()
             if not annealing:
                 keep(trainer.state(), checkpoint)
             line = {"step": trainer.step, "windows": trainer.windows, "minutes": round(trainer.seconds / 60, 1)}
             line |= {"loss": [round(means[kind], 3) for kind in sorted(means)], "annealing": annealing}
             line |= {f"{split}, {n} after": trainer.cuts(split, n, 200) for split in trainer.tests for n in (1, 10)}
-            with (options.out / "log.jsonl").open("a", encoding="utf-8") as file:
+            with (options.out / f"{options.part}.jsonl").open("a", encoding="utf-8") as file:
                 print(json.dumps(line), file=file)
             print(json.dumps(line), flush=True)
     if not annealing:
         keep(trainer.state(), checkpoint)
-    save(trainer.average, options.out / "inbetween.safetensors")
+    save(trainer.average, weights)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,10 @@ BODY = bodies.Body(
 @pytest.fixture(scope="module")
 def network() -> networks.Network:
     torch.manual_seed(0)
-    network = networks.Network(BODY, networks.Size(width=32, layers=2, heads=2))
+    network = networks.Network(BODY, networks.Size(width=32, layers=2, heads=2, short=16))
     network.spread.uniform_(0.2, 0.6)
-    torch.nn.init.normal_(network.head.weight, std=0.2)
+    for head in (network.head, network.short.head):
+        torch.nn.init.normal_(head.weight, std=0.2)
     return network.eval()
 
 
@@ -170,7 +171,7 @@ def test_the_floor_may_be_anywhere(network, lift):
 
 
 def test_a_network_that_changes_nothing_leaves_the_spline_bit_for_bit(network):
-    still = networks.Network(BODY, networks.Size(width=32, layers=2, heads=2)).eval()
+    still = networks.Network(BODY, networks.Size(width=32, layers=2, heads=2, short=16)).eval()
     clip = moving(body(seed=4))
     for fps in (30.0, 50.0):
         clip = clip.replace(fps=fps)

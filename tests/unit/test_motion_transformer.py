@@ -37,9 +37,10 @@ def moving(frames: int = 120, seed: int = 0, fps: float = 30.0) -> Clip:
 
 def untrained(seed: int = 0) -> networks.Network:
     torch.manual_seed(seed)
-    network = networks.Network(BODY, networks.Size(width=32, layers=2, heads=2))
+    network = networks.Network(BODY, networks.Size(width=32, layers=2, heads=2, short=16))
     network.spread.uniform_(0.05, 0.2)
-    torch.nn.init.normal_(network.head.weight, std=0.5)
+    for head in (network.head, network.short.head):
+        torch.nn.init.normal_(head.weight, std=0.5)
     return network.eval()
 
 
@@ -227,7 +228,8 @@ def training():
     return module
 
 
-def test_training_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch):
+@pytest.mark.parametrize("part", ["long", "short"])
+def test_training_goes_on_as_if_it_had_not_stopped_and_leaves_the_other_part(tmp_path, monkeypatch, part):
     tool = training()
     monkeypatch.setattr(tool, "AT_ONCE", (8, 6, 4, 4, 2))
     monkeypatch.setattr(tool, "SAMPLES", 16)
@@ -236,11 +238,12 @@ def test_training_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch):
 
     def trainer():
         torch.manual_seed(0)
-        return tool.Trainer(splits, networks.Size(width=32, layers=1, heads=2), 1e-3)
+        return tool.Trainer(splits, networks.Size(width=32, layers=1, heads=2, short=16), 1e-3, part)
 
     straight = trainer()
     straight.calibrate()
-    assert (straight.units[1:] > 0).all() and (straight.net.spread[1, 1] > 0).all()
+    before = {name: weight.clone() for name, weight in straight.net.named_parameters()}
+    assert (straight.units[1:] > 0).all() and (straight.net.spread[:, 1, 1] > 0).all()
     for _ in range(2):
         straight.advance(1)
     tool.keep(straight.state(), tmp_path / "checkpoint.pt")
@@ -249,4 +252,15 @@ def test_training_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch):
     resumed.restore(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
     assert [resumed.advance(1) for _ in range(3)] == expected
     assert resumed.step == 5 and resumed.windows == straight.windows
-    assert len(resumed.cuts("heldout_take", 10, 4)) == 4
+    for name, weight in resumed.net.named_parameters():
+        assert torch.equal(weight, before[name]) == (name.startswith("short.") != (part == "short")), name
+    assert len(resumed.cuts("heldout_take", 10, 4)) == (1 if part == "short" else 3)
+
+    networks.save(straight.average, tmp_path / "weights.safetensors")
+    fresh = trainer()
+    own = {name: values.clone() for name, values in fresh.net.state_dict().items()}
+    fresh.adopt(tmp_path / "weights.safetensors")
+    for name, values in fresh.net.state_dict().items():
+        adopted = name.startswith("short.") != (part == "short")
+        expected_values = straight.average.state_dict()[name].half().float() if adopted else own[name]
+        assert torch.equal(values, expected_values), name

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The in-between transformer: looks at a window of motion whose gaps hold the prior, and says what to add to it.
+"""The in-between network: looks at a window of motion whose gaps hold the prior, and says what to add to it.
+
+A transformer does; where the gap is short, `short.Short` instead.
 
 A window starts PAST frames before a gap.  A token is PATCH frames of one window, so that a window is a few tokens, the widths
 can be large and nothing is spent on neighbouring frames that are nearly alike.  Tensors are laid out components, joints,
@@ -24,31 +26,41 @@ from ...common.errors import BrokenFile, NeedsWeights
 from . import rotations
 from .body import PAST, Body, forward_kinematics
 from .prior import Neighbours, fill_rotations, fill_vectors
+from .short import GAP as SHORT
+from .short import LENGTH, Short, limited
 
 LONGEST = 90  # frames of a gap
-LENGTHS = ((8, 25), (20, 40), (40, 60), (55, 75), (LONGEST, 110))  # up to this gap, a window is this long
+LENGTHS = ((SHORT, LENGTH), (20, 40), (40, 60), (55, 75), (LONGEST, 110))  # up to this gap, a window is this long
 
 
 @dataclass(frozen=True)
 class Size:
+    """Of the transformer; and the width of what looks at short gaps, 0 where the transformer does."""
+
     width: int = 384
     layers: int = 6
     heads: int = 6
     patch: int = 5
+    short: int = 256
 
 
-def activity(turns: Tensor, root: Tensor, gap: Tensor) -> Tensor:
+def speeds(turns: Tensor, root: Tensor) -> Tensor:
+    """Turn of each joint from frame to frame, in its own axes, and the root's way (3, J + 1, B, T - 1); radians and metres."""
+    turn = _steps(turns[..., :-1], turns[..., 1:])
+    return torch.cat([turn, root.diff(dim=-1)[:, None]], 1)
+
+
+def activity(turns: Tensor, root: Tensor, gap: Tensor, steps: Tensor) -> Tensor:
     """How much each joint moves (J + 1, B), the root's path last: what the prior's error grows with.
 
     Fitted to the prior's errors on training takes, where it explains half of the variance of their logarithm: speed and change
-    of speed before the gap, and the mean speed across it, radians or metres a frame.
+    of speed before the gap, and the mean speed across it, radians or metres a frame.  steps: by `speeds`.
     """
     target = (PAST + gap)[:, None]
-    spin, travel = _steps(turns[..., : PAST - 1], turns[..., 1:PAST]), root[..., 1:PAST] - root[..., : PAST - 1]
     turn = _steps(turns[..., PAST - 1 : PAST], turns.gather(-1, target.expand(*turns.shape[:3], 1)))
     way = root.gather(-1, target.expand(*root.shape[:2], 1)) - root[..., PAST - 1 : PAST]
-    speeds, across = torch.cat([spin, travel[:, None]], 1), torch.cat([turn, way[:, None]], 1)
-    return (0.22 * _rms(speeds) + 0.14 * _rms(speeds.diff(dim=-1)) + 0.64 * _rms(across) / (gap + 1) + 5e-4) ** 0.8
+    past, across = steps[..., : PAST - 1], torch.cat([turn, way[:, None]], 1)
+    return (0.22 * _rms(past) + 0.14 * _rms(past.diff(dim=-1)) + 0.64 * _rms(across) / (gap + 1) + 5e-4) ** 0.8
 
 
 def _steps(a: Tensor, b: Tensor) -> Tensor:
@@ -97,9 +109,10 @@ class Windows:
 class Network(nn.Module):
     """The body's J joints in, corrections of the prior out.
 
-    `spread` (LONGEST + 2, LONGEST + 2, 2): the prior's mean error for rotations and root, in units of `activity`, by the frames
-    since the last known one and until the next; `share` (J + 1): each joint's part of it, root's position last.  They keep
-    outputs of order one at every gap whether a joint rests or flies, and make the correction vanish where a value is known.
+    `spread` (2, LONGEST + 2, LONGEST + 2, 2): the prior's mean error for rotations and root, in units of `activity`, by the
+    frames since the last known one and until the next, where one frame is known after the gap and where more are; `share`
+    (J + 1): each joint's part of it, root's position last.  They keep outputs of order one at every gap whether a joint rests
+    or flies, and make the correction vanish where a value is known.
     """
 
     spread: Tensor
@@ -109,25 +122,46 @@ class Network(nn.Module):
         super().__init__()
         self.body, self.size = body, size
         joints = len(body.names)
-        self.register_buffer("spread", torch.zeros(LONGEST + 2, LONGEST + 2, 2))
+        self.register_buffer("spread", torch.zeros(2, LONGEST + 2, LONGEST + 2, 2))
         self.register_buffer("share", torch.ones(joints + 1))
-        self.inputs = nn.Linear(size.patch * (13 * joints + 3), size.width)
+        self.inputs = nn.Linear(size.patch * (19 * joints + 9), size.width)
         self.time = nn.Sequential(nn.Linear(28 + joints, size.width), nn.SiLU(), nn.Linear(size.width, size.width))
         self.blocks = nn.ModuleList(Block(size.width, size.heads) for _ in range(size.layers))
         self.norm, self.head = nn.LayerNorm(size.width), nn.Linear(size.width, size.patch * (3 * joints + 3))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self.short = Short(body, size.short) if size.short else None
         for block in self.blocks:
             for layer in (block.out, block.down):
                 nn.init.normal_(layer.weight, std=0.02 / size.layers**0.5)
 
     def forward(self, batches: Sequence[Windows]) -> list[tuple[Tensor, Tensor]]:
-        """Rotations (4, J, B, T) and root positions (3, B, T) of each batch, with missing entries filled."""
+        """Rotations (4, J, B, T) and root positions (3, B, T) of each batch, with missing entries filled.
+
+        The windows of all batches are those of short gaps, or of none.
+        """
         priors = [self._prior(batch) for batch in batches]
-        tokens = [self._features(*prior, batch.known) for prior, batch in zip(priors, batches, strict=True)]
-        active = [activity(*prior, batch.gap) for prior, batch in zip(priors, batches, strict=True)]
-        steps = self._correction(tokens, active, [batch.gap for batch in batches])
-        return [self._add(*each) for each in zip(batches, priors, active, steps, strict=True)]
+        moving = [speeds(*prior) for prior in priors]
+        active = [
+            activity(*prior, batch.gap, steps) * self.share[:, None]
+            for prior, batch, steps in zip(priors, batches, moving, strict=True)
+        ]
+        steps = [steps / a[..., None] for steps, a in zip(moving, active, strict=True)]
+        if self.short is not None and batches[0].known.shape[-1] == LENGTH:
+            corrections = [
+                self.short(prior, batch.known, step, a, batch.gap)
+                for batch, prior, step, a in zip(batches, priors, steps, active, strict=True)
+            ]
+        else:
+            tokens = [
+                self._features(*prior, batch.known, step) for batch, prior, step in zip(batches, priors, steps, strict=True)
+            ]
+            corrections = self._correction(tokens, active, [batch.gap for batch in batches])
+        return [self._add(*each) for each in zip(batches, priors, active, corrections, strict=True)]
+
+    def matrices(self) -> list[Tensor]:
+        """The weights inside of the transformer's blocks."""
+        return [layer.weight for block in self.blocks for layer in (block.qkv, block.out, block.up, block.down)]
 
     def _prior(self, windows: Windows) -> tuple[Tensor, Tensor]:
         return fill_rotations(windows.turns, windows.around), fill_vectors(windows.root, windows.around.of(0))
@@ -135,21 +169,28 @@ class Network(nn.Module):
     def _add(self, windows: Windows, prior: tuple[Tensor, Tensor], active: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
         around, frames = windows.around, torch.arange(windows.known.shape[-1])
         since, until = (frames - around.start).clamp(0, LONGEST + 1), (around.end - frames).clamp(0, LONGEST + 1)
-        weight = torch.where(around.start < around.end, self.spread[..., 0][since, until], 0)
-        travel = torch.where(around.start[0] < around.end[0], self.spread[..., 1][since[0], until[0]], 0)
-        active = active[..., None] * self.share[:, None, None]
-        half = 0.5 * steps[:-1].movedim(1, 0) * weight * active[:-1]
+        spread = self.spread[(around.after > around.end).long(), since, until] * (around.start < around.end)[..., None]
+        half = 0.5 * steps[:-1].movedim(1, 0) * spread[..., 0] * active[:-1, :, None]
         turned = rotations.multiply(prior[0], rotations.normalise(torch.cat([torch.ones_like(half[:1]), half])))
-        moved = prior[1] + steps[-1] * travel * active[-1]
+        moved = prior[1] + steps[-1] * spread[0, ..., 1] * active[-1, :, None]
         return torch.where(windows.known, windows.turns, turned), torch.where(windows.known[0], windows.root, moved)
 
-    def _features(self, turns: Tensor, root: Tensor, known: Tensor) -> Tensor:
-        """What a token sees of its frames (B, N, features), of order one; speeds in m/s, as small steps carry the detail."""
+    def _features(self, turns: Tensor, root: Tensor, known: Tensor, steps: Tensor) -> Tensor:
+        """What a token sees of its frames (B, N, features), of order one.
+
+        steps: `speeds` in units of `activity`, in which the correction is nearly linear in them and in their changes; these are
+        taken here, as numbers in half precision are too coarse to take small differences of.
+        """
         positions, _ = forward_kinematics(self.body, turns, root)
-        steps = torch.diff(positions, dim=-1)
-        steps = torch.cat([steps[..., :1], steps], -1)
         ground = root.new_tensor([1.0, 0.0, 1.0]).view(3, 1, 1, 1)
-        parts = rotations.axes(turns), 2 * (positions - root[:, None] * ground), 30 * steps, known[None].to(root.dtype)
+        parts = (
+            rotations.axes(turns),
+            2 * (positions - root[:, None] * ground),
+            30 * _padded(torch.diff(positions, dim=-1)),
+            known[None].to(root.dtype),
+            limited(_padded(steps)),
+            limited(4 * _padded(_padded(steps.diff(dim=-1)))),
+        )
         features = torch.cat([*(part.flatten(0, 1) for part in parts), root])
         return features.unflatten(-1, (-1, self.size.patch)).permute(1, 2, 3, 0).flatten(2)
 
@@ -174,6 +215,10 @@ class Network(nn.Module):
         waves = times[..., None] * (2 * math.pi / torch.tensor([4.0, 8, 16, 32, 64, 128]))
         plain = torch.cat([times / 16, (gap / 16)[None, :, None].expand(1, *times.shape[1:])]).permute(1, 2, 0)
         return torch.cat([plain, *waves.sin(), *waves.cos()], -1)
+
+
+def _padded(steps: Tensor) -> Tensor:
+    return torch.cat([steps[..., :1], steps], -1)
 
 
 def save(network: Network, path: pathlib.Path) -> None:
