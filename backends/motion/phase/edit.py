@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from .parts import Parts
 from .periodic import Latent, wrap
 
 Array = NDArray[np.floating]
+Curves = TypeVar("Curves", NDArray[np.floating], NDArray[np.complexfloating])
 SLOWEST = 0.25  # hertz; a part that stands still keeps a clock
 
 
@@ -103,7 +105,8 @@ def _in_step(
 def _harmonics(cycles: Array, rotations: Array) -> NDArray[np.complexfloating]:
     """First harmonics (F, C) of how joints turn on a clock, each over two cycles of it."""
     turns = oscillation(rotations, cycles)[1].reshape(len(cycles), -1)
-    return _over_two_cycles(turns * np.exp(-2j * np.pi * cycles)[:, None], cycles)
+    turned = turns.astype(np.complex128) * np.exp(-2j * np.pi * cycles)[:, None]
+    return _over_two_cycles(turned, cycles)
 
 
 def _locked(cycles: Array, harmonics: NDArray[np.complexfloating], measure: NDArray[np.complexfloating] | None = None) -> Array:
@@ -165,7 +168,7 @@ def oscillation(rotations: Array, cycles: Array) -> tuple[Array, Array]:
     return mean, quaternions.difference(mean, q)
 
 
-def _over_two_cycles(curves: Array, cycles: Array) -> Array:
+def _over_two_cycles(curves: Curves, cycles: Array) -> Curves:
     """Sums of curves (F, …) about each frame; the window is Hann's on the clock, which lets no whole harmonic of it through."""
     sums = np.empty_like(curves)
     first, last = np.searchsorted(cycles, cycles - 1, "left"), np.searchsorted(cycles, cycles + 1, "right")
