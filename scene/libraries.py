@@ -32,6 +32,9 @@ def library_of(
     Chosen clips of another skeleton are retargeted from human to human.  An action is sampled once, until it changes.
     Raises VivantError for a chosen clip that cannot be retargeted.
     """
+    present = {action.session_uid for action in bpy.data.actions}
+    for name in [name for name in _clips if name[1] not in present]:
+        del _clips[name]
     own = takes.original_of(armature) or armature.animation_data.action
     bones = {armature.pose.bones[track.bone].path_from_id() for track in tracks}
     clips = [_fitted(armature, skeleton, clip) for clip in chosen]
@@ -99,8 +102,3 @@ def _fitted(armature: bpy.types.Object, skeleton: Clip, clip: Clip) -> Clip:
     if list(clip.names) == list(skeleton.names) and np.array_equal(clip.parents, skeleton.parents):
         return clip
     return retarget(resample(clip, skeleton.fps), skeleton, None, skeletons.posed_human_of(armature))
-
-
-def forget() -> None:
-    """Let go of everything sampled."""
-    _clips.clear()

@@ -10,7 +10,7 @@ import pytest
 
 from vivant.backends.common.errors import Cancelled, VivantError
 from vivant.operators import filling, job
-from vivant.scene import inbetween, libraries, takes
+from vivant.scene import inbetween, takes
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import posing
@@ -18,7 +18,6 @@ import posing
 
 @pytest.fixture
 def rig(scene):
-    libraries.forget()
     rig = posing.armature(("a", "b"))
     for bone in ("a", "b"):
         posing.key(rig, bone, "rotation_quaternion", posing.FRAMES, posing.turning("QUATERNION"))

@@ -12,7 +12,7 @@ import pytest
 from mathutils import Euler, Quaternion
 
 from vivant.backends.motion import solve
-from vivant.scene import actions, libraries, takes
+from vivant.scene import actions, takes
 from vivant.scene.inbetween import inbetween_object
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -212,7 +212,6 @@ RIGS += ("human_mixamo_names.glb", "human_vrm1.vrm", "cmu_91_48.fbx", "animation
 
 @pytest.mark.parametrize("name", RIGS)
 def test_solvers_of_whole_poses_keep_every_key_of_every_rig(scene, data, tmp_path, name):
-    libraries.forget()
     rig = brought_in(data, tmp_path, name)
     times = np.array(sorted({point.co.x for curve in posing.curves(rig) for point in curve.keyframe_points}))
     first = times[len(times) // 3]

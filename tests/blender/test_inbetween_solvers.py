@@ -23,11 +23,6 @@ SOLVERS = [name for name in ("spline", "slerp", "retrieval", "optimise") if name
 BONES = ("hips", "spine", "arm.L", "hand.L")
 
 
-@pytest.fixture(autouse=True)
-def _forget():
-    libraries.forget()
-
-
 def wave(frame, bone):
     """A motion with a way, and turns of all bones, as channels."""
     turn = Quaternion((0.6, 0.48, 0.64), 0.6 * np.sin(0.21 * frame + bone))
@@ -159,6 +154,23 @@ def test_retrieval_gives_back_a_motion_that_another_action_holds(scene):
     takes.reject(rig)
     inbetween_object(rig, solver="retrieval", seed=1)
     assert np.all(misses(rig, 36) < 0.02 * by_spline)
+
+
+def test_the_library_follows_the_file_s_actions(scene):
+    rig = performer()
+    inbetween_object(rig, solver="retrieval", seed=1)
+    first = posing.bits(rig)
+    takes.reject(rig)
+    for curve in actions.curves_of(bpy.data.actions["library"], bpy.data.actions["library"].slots[0]).values():
+        keys = actions.read_keys(curve)
+        keys["co"][:, 1] *= 0.5
+        actions.write_keys(curve, keys)
+    inbetween_object(rig, solver="retrieval", seed=1)
+    assert posing.bits(rig) != first, "an action that has changed is sampled anew"
+    takes.reject(rig)
+    bpy.data.actions.remove(bpy.data.actions["library"])
+    inbetween_object(rig, solver="retrieval", seed=1)
+    assert {name[1] for name in libraries._clips} <= {action.session_uid for action in bpy.data.actions}
 
 
 def test_auto_takes_what_the_file_has_and_else_the_spline(scene):
