@@ -22,6 +22,7 @@ Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
 CONTEXT = 30  # frames of the user's motion that solvers see before and after what is filled
+STILL = 1e-5  # by how much the numbers of a matrix may differ and be rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +39,16 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Around:
-    """Frames around gaps as the spline fills them: the number of the first one, poses, and their clip and what is keyed."""
+    """Frames around gaps as the spline fills them: the number of the first one, poses, and their clip and what is keyed.
+
+    still: names of bones that the poses have first, but the clip has not.
+    """
 
     first: int
     poses: beside.Poses
     clip: Clip
     keys: Mask
+    still: tuple[str, ...]
 
 
 def around(
@@ -64,11 +69,28 @@ def around(
     with _copy_with(action, slot, tracks, new) as copy:
         poses = yield from beside.poses(armature, names, copy, slot.handle, frames.tolist())
         moved = _moved(armature, hierarchy, dict.fromkeys(track.bone for track in tracks), lowest, copy)
+    still = () if constrained(armature) else _still(hierarchy, names, poses)
+    if still:
+        kept = {name: "" if over in still else over for name, over in hierarchy.items() if name not in still}
+        skeleton = skeletons.skeleton_of(armature, kept)
+    names = list(skeleton.names)
     keys = np.ones((len(frames), len(names)), bool)
     for track in tracks:
-        for bone in moved.get(track.bone, ()):
+        for bone in moved.get(track.bone, set()).difference(still):
             keys[:, names.index(bone)] &= track.knows(frames)
-    return Around(int(first), poses, poses.clip(skeleton), keys)
+    clip = skeletons.as_clip(skeleton, poses.in_world[:, len(still) :], skeleton.fps)
+    return Around(int(first), poses, clip, keys, still)
+
+
+def _still(hierarchy: Mapping[str, str], names: Sequence[str], poses: beside.Poses) -> tuple[str, ...]:
+    """The bones at the top that do not move and carry just one: solvers take the first joint for what travels."""
+    found: list[str] = []
+    for index, name in enumerate(names[:-1]):
+        below = [bone for bone, over in hierarchy.items() if over == name]
+        if len(below) != 1 or below[0] != names[index + 1] or np.ptp(poses.in_world[:, index], axis=0).max() > STILL:
+            break
+        found.append(name)
+    return tuple(found)
 
 
 def _moved(
@@ -185,10 +207,11 @@ def _bases(
     turn = quaternions.multiply(quaternions.multiply(back, turn), skeletons.TO_Y_UP)
     worlds = known.poses.worlds[rows][:, None]
     wanted = worlds @ known.poses.matrices[rows]
-    wanted[..., :3, :3] = quaternions.matrix(turn) @ wanted[..., :3, :3]
-    wanted[..., :3, 3] = quaternions.rotate(back, places)
+    moved = wanted[:, len(known.still) :]
+    moved[..., :3, :3] = quaternions.matrix(turn) @ moved[..., :3, :3]
+    moved[..., :3, 3] = quaternions.rotate(back, places)
     wanted = np.linalg.inv(worlds) @ wanted
-    names = list(filled.names)
+    names = [*known.still, *filled.names]
     bases = {}
     for bone in (armature.data.bones[name] for name in bones):
         own = wanted[:, names.index(bone.name)]

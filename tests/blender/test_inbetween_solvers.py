@@ -38,9 +38,9 @@ def perform(rig, frames, shift=0, bones=BONES):
             posing.key(rig, bone, "location", frames, ways, handles="VECTOR")
 
 
-def performer(end=40):
+def performer(end=40, bones=BONES):
     """A rig whose action `library` holds the wave, and whose own has it later, but for frames between 20 and `end`."""
-    rig = posing.armature(BONES)
+    rig = posing.armature(bones)
     perform(rig, range(1, 91))
     rig.animation_data.action.name, rig.animation_data.action.use_fake_user = "library", True
     rig.animation_data.action = None
@@ -429,3 +429,21 @@ def test_bad_input_is_filled_or_refused_in_a_sentence(scene, solver, spoil, says
         assert np.array_equal(posing.motion(rig, posing.outside(20, end, 8, 52)), still)
     new = [point.co.y for curve in posing.curves(rig) for point in curve.keyframe_points if point.type == "GENERATED"]
     assert np.abs(new).max() < 3, "what modifiers add is not in the keys"
+
+
+@pytest.mark.parametrize("solver", ["retrieval", "optimise"])
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_still_bone_above_the_hips_changes_nothing(scene, solver, keyed):
+    made = []
+    for bones in (BONES, ("root", *BONES)):
+        bpy.ops.wm.read_factory_settings(use_empty=True)
+        rig = performer(bones=bones)
+        if keyed and "root" in bones:
+            posing.key(rig, "root", "location", (8, 20, 40, 52), [(0, 0, 0)] * 4)
+        bpy.context.scene.frame_set(30)
+        report = inbetween_object(rig, solver=solver)
+        assert report.solver == solver and report.key_error == 0
+        own = {(curve.data_path, curve.array_index): curve for curve in posing.curves(rig) if '"root"' not in curve.data_path}
+        made.append({channel: [curve.evaluate(frame) for frame in range(20, 41)] for channel, curve in own.items()})
+    assert made[0].keys() == made[1].keys()
+    assert all(np.allclose(made[0][channel], made[1][channel], atol=2e-4) for channel in made[0])
