@@ -201,8 +201,7 @@ def _options(armature: bpy.types.Object, known: motions.Around) -> dict[str, Any
         last = len(known.clip) - 1
         options["contacts"] = {
             bone: [(max(start, 0), min(end, last)) for start, end in moved if start <= last and end >= 0]
-            for bone, ranges in painted.items()
-            if bone in known.clip.names
+            for bone, ranges in planted.of_joints(armature, painted, known.clip.names).items()
             for moved in [[(start - known.first, end - known.first) for start, end in ranges]]
         }
     return options

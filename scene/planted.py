@@ -8,14 +8,14 @@ have the same.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import bpy
 import numpy as np
 
 from ..backends.common.errors import VivantError
 from ..backends.motion import contacts, humanoid
-from . import actions, beside, rigs, skeletons, takes
+from . import actions, beside, limbs, rigs, skeletons, takes
 
 Range = tuple[int, int]
 
@@ -86,6 +86,22 @@ def detect(armature: bpy.types.Object, first: int, last: int) -> dict[str, list[
         for start, end in contacts.runs(stands):
             plant(armature, [bone], first + start, first + end)
     return contacts_of(action, slot)
+
+
+def of_joints(armature: bpy.types.Object, painted: Mapping[str, list[Range]], joints: Iterable[str]) -> dict[str, list[Range]]:
+    """Painted contacts by bones of the pose: a control stands for those that begin where it does at rest, as a foot's does.
+
+    A bone that neither is nor stands for a joint is left out.
+    """
+    bones, near = armature.data.bones, limbs.NEAR * limbs.size_of(armature)
+    names = [name for name in joints if name in bones]
+    found: dict[str, list[Range]] = {}
+    for bone, ranges in painted.items():
+        place = bones[bone].head_local if bone in bones else None
+        at_it = [name for name in names if place and (bones[name].head_local - place).length < near]
+        for name in [bone] if bone in names else at_it:
+            found[name] = sorted([*found.get(name, []), *ranges])
+    return found
 
 
 def feet_of(armature: bpy.types.Object) -> dict[str, float]:

@@ -9,7 +9,7 @@ import pytest
 
 from vivant.backends.common.errors import VivantError
 from vivant.operators import contacts
-from vivant.scene import actions, planted, takes
+from vivant.scene import actions, limbs, planted, takes
 from vivant.scene.inbetween import inbetween_object
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -163,6 +163,13 @@ def test_a_generated_rigify_rig_has_its_feet_found_in_the_pose(rigify_file):
     feet = planted.feet_of(rig)
     assert len(feet) == 2 and all("toe" in bone for bone in feet)
     assert all(0.7 < length < 1.1 for length in feet.values())
+
+
+def test_planted_controls_stand_for_the_bones_of_the_pose_at_their_place(rigify_file):
+    bpy.ops.wm.open_mainfile(filepath=str(rigify_file))
+    rig = bpy.data.objects["human"]
+    painted = {"foot_ik.L": [(5, 9)], "DEF-foot.L": [(1, 3)], "ORG-hand.R": [(2, 4)], "root": [(1, 2)], "gone": [(1, 2)]}
+    assert planted.of_joints(rig, painted, limbs.pose_bones(rig)) == {"ORG-foot.L": [(1, 3), (5, 9)], "ORG-hand.R": [(2, 4)]}
 
 
 def test_every_operator_is_a_step_to_undo():
