@@ -60,7 +60,9 @@ class VIVANT_PT_takes(Below, bpy.types.Panel):
         every = takes.takes_of(armature)
         paragraph(layout, context, f"Of “{(original or take).name}”, which is untouched", icon="ACTION_TWEAK")
         row = layout.row()
-        row.template_list("VIVANT_UL_takes", "", bpy.data, "actions", armature.vivant_takes, "shown", rows=max(3, len(every)))
+        row.template_list(
+            "VIVANT_UL_takes", "", bpy.data, "actions", armature.vivant_takes, "shown", rows=min(max(3, len(every)), 6)
+        )
         column = row.column(align=True)
         column.operator_context = "EXEC_DEFAULT"
         made = takes.made_of(take)
