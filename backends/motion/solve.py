@@ -76,9 +76,9 @@ SOLVERS = {
         Solver(
             "phase",
             "Walks through the gap part by part, led by their phases; style and sliders for each part",
-            "a phase model of the skeleton; the one that comes along knows CMU's Daz conversion",
+            "the skeleton of a human, or a phase model of its own",
             phases.fill,
-            ("phase_model", "style", "amplitude", "tempo", "shift"),
+            ("phase_model", "style", "amplitude", "tempo", "shift", "human"),
         ),
     )
 }
@@ -130,8 +130,9 @@ def inbetween(
     its rest pose.  solver: a name of `solvers()`, or "auto": the trained model for a human where it can run, else retrieval
     where there is a `library` (clips of the same joints), else the spline.  Where a solver cannot serve, what "auto" would take
     next takes over, and the report says why.  `seed` is for solvers that choose: "retrieval" and "model".
-    options go to the solvers that have them: for "model" `weights`, a file, `human`, canonical joint -> name, and `feet`: True
-    for feet that slide less; for "phase" `style`, `amplitude`, `tempo`, `shift`, by part, and `phase_model`, a file.
+    options go to the solvers that have them: for "model" `weights`, a file, and `feet`: True for feet that slide less;
+    for "phase" `style`, `amplitude`, `tempo`, `shift`, by part, and `phase_model`, a file; for both `human`, canonical joint ->
+    name.
     Raises VivantError for an unknown solver or option, keys of another shape or keyed values that are not finite.
     """
     if solver not in (AUTO, *SOLVERS):

@@ -12,7 +12,7 @@ pytest.importorskip("safetensors", reason="its weights are kept as safetensors")
 
 from vivant.backends.common import rotations as quaternions  # noqa: E402
 from vivant.backends.common.errors import NeedsEngine, NeedsWeights  # noqa: E402
-from vivant.backends.motion import interpolate, optimise, solve, trained  # noqa: E402
+from vivant.backends.motion import interpolate, optimise, solve, stand_in, trained  # noqa: E402
 from vivant.backends.motion.clip import Clip  # noqa: E402
 from vivant.backends.motion.retarget import retarget, sample  # noqa: E402
 from vivant.backends.motion.transformer import body as bodies  # noqa: E402
@@ -148,14 +148,14 @@ def test_twice_as_many_frames_a_second_change_alike(network):
 def test_every_end_of_a_gap_is_a_frame_of_the_network_s(fps, seed):
     rng = np.random.default_rng(seed)
     known = np.repeat(rng.random((40, 5)) < 0.5, 8, axis=0) | (rng.random((320, 5)) < 0.01)
-    times, rate = human.timeline(known, fps)
+    times, rate = stand_in.timeline(known, fps, 30.0)
     assert rate == 30 and times[0] == 0 and times[-1] == 319 and (np.diff(times) > 0).all()
     padded = np.pad(known, ((1, 1), (0, 0)), constant_values=True)
     ends = known & (~padded[:-2] | ~padded[2:])
     assert set(np.flatnonzero(ends.any(axis=1))) <= set(times.tolist())
     long = np.ones((600, 1), bool)
     long[100:400] = False
-    times, _ = human.timeline(long, fps)
+    times, _ = stand_in.timeline(long, fps, 30.0)
     assert np.diff(times).max() < 1.1 * fps / 30 + 0.01 and np.diff(times).min() > 0.9 * fps / 30 - 0.01
 
 

@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+import pathlib
+import sys
+
 import numpy as np
 import pytest
 
@@ -6,6 +9,9 @@ from vivant.backends.common import rotations as quaternions
 from vivant.backends.common.errors import VivantError
 from vivant.backends.motion.clip import Clip
 from vivant.backends.motion.solve import SOLVERS, inbetween
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from small_human import body
 
 
 def small_clip(frames: int = 40, fps: float = 30.0) -> Clip:
@@ -24,24 +30,44 @@ def frames_keyed(clip: Clip, *frames: int | slice) -> np.ndarray:
     return keys
 
 
-@pytest.mark.parametrize("solver", [name for name, solver in SOLVERS.items() if not solver.engine and name != "phase"])
-def test_keyed_values_come_back_bit_for_bit_and_others_are_ignored(solver):
-    clip = small_clip()
-    keys = np.random.default_rng(2).random((40, 3)) < 0.3
+def human_clip(frames: int = 40, fps: float = 30.0) -> Clip:
+    """The small human swaying; a finger moves away from its hand."""
+    still = body(frames=frames, seed=1)
+    turn = np.cumsum(np.random.default_rng(2).normal(size=(frames, len(still.names), 3)) * 0.03, axis=0)
+    way = np.cumsum(np.random.default_rng(3).normal(size=(frames, 3)) * 0.02, axis=0)
+    last = len(still.names) - 1
+    apart = still.offsets[last] + 0.1 * way
+    return still.replace(
+        rotations=quaternions.multiply(still.rotations, quaternions.exp(turn)).astype(np.float32),
+        root=(still.root + way).astype(np.float32), translations={last: apart}, fps=fps,
+    )  # fmt: skip
+
+
+WITHOUT_ENGINE = [name for name, solver in SOLVERS.items() if not solver.engine]
+
+
+@pytest.mark.parametrize(
+    ("solver", "make"),
+    [(name, human_clip) for name in WITHOUT_ENGINE] + [(name, small_clip) for name in WITHOUT_ENGINE if name != "phase"],
+)
+def test_keyed_values_come_back_bit_for_bit_and_others_are_ignored(solver, make):
+    clip = make()
+    joint = max(clip.translations)
+    keys = np.random.default_rng(2).random(clip.rotations.shape[:2]) < 0.3
     keys[[5, 30]] = True
     blind = clip.replace(
         rotations=np.where(keys[..., None], clip.rotations, np.float32(np.nan)),
         root=np.where(keys[:, :1], clip.root, np.float32(np.nan)),
-        translations={2: np.where(keys[:, 2:], clip.translations[2], np.nan)},
+        translations={joint: np.where(keys[:, joint, None], clip.translations[joint], np.nan)},
     )
-    filled, report = inbetween(blind, keys, solver, library=[small_clip(90)])
+    filled, report = inbetween(blind, keys, solver, library=[make(90)])
     assert report.solver == solver and report.key_error == 0
     assert filled.rotations[keys].tobytes() == clip.rotations[keys].tobytes()
     assert filled.root[keys[:, 0]].tobytes() == clip.root[keys[:, 0]].tobytes()
-    assert filled.translations[2][keys[:, 2]].tobytes() == clip.translations[2][keys[:, 2]].tobytes()
-    for values in (filled.rotations, filled.root, filled.translations[2]):
+    assert filled.translations[joint][keys[:, joint]].tobytes() == clip.translations[joint][keys[:, joint]].tobytes()
+    for values in (filled.rotations, filled.root, filled.translations[joint]):
         assert np.all(np.isfinite(values))
-    again, _ = inbetween(clip, keys, solver, library=[small_clip(90)])
+    again, _ = inbetween(clip, keys, solver, library=[make(90)])
     np.testing.assert_array_equal(filled.rotations, again.rotations)
 
 

@@ -16,6 +16,7 @@ from ...common import rotations as quaternions
 from ...common.errors import BrokenFile, NeedsWeights, VivantError
 from .. import library
 from ..clip import Clip
+from ..stand_in import UnknownBody
 from .autoencoder import PartModel, latent
 from .parts import Parts, named
 from .periodic import Latent
@@ -82,11 +83,11 @@ def reduced(clip: Clip, names: Sequence[str]) -> Clip:
     """The clip on some of its joints, the root among them; what lies between them counts as rigid.
 
     Rotations are since the rest pose, so how a rig's bones are rolled does not count.
-    Raises VivantError when the clip lacks one.
+    Raises UnknownBody when the clip lacks one.
     """
     every = list(clip.names)
     if absent := [name for name in names if name not in every]:
-        raise VivantError(
+        raise UnknownBody(
             f"The clip has no joint “{absent[0]}”, which the phase model knows.", "Train one on this rig's clips."
         )
     positions, world = clip.forward()

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from ...common import rotations as quaternions
 from ...common import weights as weight_files
 from ...common.errors import NeedsWeights, VivantError
-from .. import interpolate, library
+from .. import interpolate, library, stand_in
 from ..clip import Clip
+from ..retarget import retarget
+from ..stand_in import UnknownBody
 from . import edit, sampler
 from .edit import Edit
 from .model import PhaseModel, load, reduced, written
@@ -61,27 +63,38 @@ def fill(
     amplitude: Mapping[str, float] | None = None,
     tempo: Mapping[str, float] | None = None,
     shift: Mapping[str, float] | None = None,
+    human: Mapping[str, str] | None = None,
 ) -> tuple[Clip, list[str]]:
     """The clip with its gaps filled, and sentences for the user; see `solve.Solver`.
 
+    The model's own skeleton is filled directly, humans of other skeletons and other frame rates by way of it.
     phase_model: a file of the user's own.  style: part -> the clip whose manner it takes, or the number of one in the library;
     amplitude, tempo: part -> factor; shift: part -> cycles by which it is ahead.  Parts are those of the model.
-    Raises NeedsWeights, BrokenFile, VivantError for other skeletons, for parts that the model does not have, and where there
-    is no gap to fill.
+    human: canonical joint -> name, found by `humanoid.find` when None.
+    Raises NeedsWeights, BrokenFile, VivantError for what is neither the model's skeleton nor a human, for parts that the model
+    does not have, and where there is no gap to fill.
     """
     model = model_of(phase_model)
-    if not SLOWEST * model.fps <= clip.fps <= FASTEST * model.fps:
-        raise VivantError(
-            f"The phase model learnt motion at {model.fps:g} frames a second, the clip has {clip.fps:g}.",
-            "Use another solver, or another frame rate.",
-        )
-    cubic = interpolate.cubic(clip, keys)
-    small = fitted(cubic, model)
     edits = edits_of(amplitude or {}, tempo or {}, shift or {})
     if strange := sorted((edits.keys() | (style or {}).keys()) - model.autoencoders.keys()):
         raise VivantError(
             f"The phase model has no part “{strange[0]}”.", f"The parts are {', '.join(sorted(model.autoencoders))}."
         )
+    manners = {part: on_body(_clip(one, clips), model, human) for part, one in (style or {}).items()}
+    return stand_in.fill(clip, keys, human, body_of(model), lambda c, k: _filled(model, c, k, manners, edits))
+
+
+def _filled(
+    model: PhaseModel, clip: Clip, keys: Mask, style: Mapping[str, Clip], edits: Mapping[str, Edit]
+) -> tuple[Clip, list[str]]:
+    """A clip of the model's skeleton with its gaps filled, and sentences for the user.  Raises UnknownBody for others."""
+    if not SLOWEST * model.fps <= clip.fps <= FASTEST * model.fps:
+        raise UnknownBody(
+            f"The phase model learnt motion at {model.fps:g} frames a second, the clip has {clip.fps:g}.",
+            "Use another solver, or another frame rate.",
+        )
+    cubic = interpolate.cubic(clip, keys)
+    small = fitted(cubic, model)
     known = np.stack([keys[:, list(clip.names).index(name)] for name in model.names], axis=1)
     gaps = list(_gaps(known))
     if not gaps:
@@ -91,7 +104,7 @@ def fill(
         raise VivantError(f"The gap is longer than the {LONGEST:.0f} seconds that phase fills.", "Key a pose between.")
     small = walked(model, small, known, short)
     if style or edits:
-        small = _styled(model, small, known, short, {part: _clip(one, clips) for part, one in (style or {}).items()}, edits)
+        small = _styled(model, small, known, short, style, edits)
     said = [] if len(short) == len(gaps) else [f"{len(gaps) - len(short)} gaps are longer than {LONGEST:.0f} seconds."]
     return written(cubic, small), said
 
@@ -104,7 +117,7 @@ def edits_of(amplitude: Mapping[str, float], tempo: Mapping[str, float], shift: 
 
 
 def fitted(clip: Clip, model: PhaseModel) -> Clip:
-    """The clip on the model's joints.  Raises VivantError when its skeleton is another."""
+    """The clip on the model's joints.  Raises UnknownBody when its skeleton is another."""
     small = reduced(clip, model.names)
     offsets, ours = small.offsets[1:], np.asarray(model.offsets)[1:]
     scale = float(np.sum(ours * offsets)) / max(float(np.sum(ours**2)), 1e-12)
@@ -114,11 +127,31 @@ def fitted(clip: Clip, model: PhaseModel) -> Clip:
         or scale <= 0
         or np.linalg.norm(offsets - scale * ours, axis=1).max() > ALIKE * scale * longest
     ):
-        raise VivantError(
+        raise UnknownBody(
             "The phase model was learned on a skeleton of other proportions.",
             "Train one on this rig's clips, or retarget first.",
         )
     return small
+
+
+def body_of(model: PhaseModel) -> Clip:
+    """The model's skeleton without frames; at which height it stands does not matter to the model."""
+    return stand_in.standing(model.names, model.parents, model.offsets, model.fps)
+
+
+def on_body(clip: Clip, model: PhaseModel, human: Mapping[str, str] | None = None) -> Clip:
+    """The clip on the model's joints, retargeted where it is another human's.
+
+    human: canonical joint -> name, as far as the clip has these; else found.  Raises UnknownBody for what is no human.
+    """
+    try:
+        return fitted(clip, model)
+    except UnknownBody as unlike:
+        mapping = human if human and set(human.values()) <= set(clip.names) else None
+        try:
+            return reduced(retarget(clip, body_of(model), mapping), model.names)
+        except VivantError:
+            raise unlike from None
 
 
 def _clip(style: Clip | int, clips: Sequence[Clip]) -> Clip:
@@ -227,8 +260,8 @@ def _styled(
 
 
 def styled(model: PhaseModel, changed: Clip, small: Clip, part: str, other: Clip) -> Clip:
-    """A clip with one part as `edit.swap` makes it of the small clip and of another one of its skeleton, of any frame rate."""
-    parts, given = model.parts_of(small), fitted(other, model)
+    """A clip with one part as `edit.swap` makes it of the small clip and of another one of any frame rate."""
+    parts, given = model.parts_of(small), on_body(other, model)
     if abs(given.fps - small.fps) > 1e-3:
         given = library.resample(given, np.arange(0, len(given) - 1 + 1e-6, given.fps / small.fps)).replace(fps=small.fps)
     swapped = edit.swap(small, given, parts, model.latents(small), model.latents(given), (part,))

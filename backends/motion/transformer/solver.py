@@ -16,6 +16,7 @@ from ...common.errors import VivantError
 from .. import interpolate, solve
 from ..clip import Clip
 from ..spline import neighbours as known_around
+from ..stand_in import FASTEST, SLOWEST, UnknownBody
 from . import body as bodies
 from . import rotations
 from .body import PAST, Body
@@ -26,15 +27,11 @@ Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 Index = NDArray[np.intp]
 
-SLOWEST, FASTEST = 28.5, 31.5  # frames a second: others do better resampled to 30, see `human`
+RATE = 30.0  # frames a second of the training
 # Share of the spread of a block's output by which seeds shift it in gaps of WIDE frames, less in shorter ones.  On 120 held-out
 # windows hands and feet moved up to 3 cm in gaps of 30 frames and 6 cm in 45 (median), at an L2P 2 and 4 % higher.
 VARIETY, WIDE = 0.3, 45
 AFTER = 10  # known frames beyond a gap that the network looks at
-
-
-class UnknownBody(VivantError):
-    """The skeleton, or the frame rate, is not the one that the network learnt."""
 
 
 def solver(network: Network) -> solve.Solver:
@@ -147,8 +144,8 @@ def _fit(clip: Clip, body: Body) -> tuple[Index, float]:
     def refuse(why: str) -> UnknownBody:
         return UnknownBody(f"The trained model does not know this {why}.", "Use another solver.")
 
-    if not SLOWEST <= clip.fps <= FASTEST:
-        raise refuse(f"frame rate, {clip.fps:g}: it learnt motion at 30 frames a second")
+    if not SLOWEST * RATE <= clip.fps <= FASTEST * RATE:
+        raise refuse(f"frame rate, {clip.fps:g}: it learnt motion at {RATE:g} frames a second")
     names = list(clip.names)
     absent = [name for name in body.names if name not in names]
     if absent:
