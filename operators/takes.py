@@ -71,6 +71,23 @@ class VIVANT_OT_take_remove(SettlesTake, bpy.types.Operator):
     said = "Now shows '{}'"
 
 
+class VIVANT_OT_generated_remove(SettlesTake, bpy.types.Operator):
+    """Remove all generated keys from the action, also those of takes that were accepted; your own keys stay as they are"""
+
+    bl_idname = "vivant.generated_remove"
+    bl_label = "Remove Generated Keys"
+    said = "'{}' holds your own keys alone"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return takes.original_of(context.active_object) is None and takes.has_generated(context.active_object)
+
+    @staticmethod
+    def settle(armature: bpy.types.Object) -> bpy.types.Action:
+        takes.remove_generated(armature)
+        return armature.animation_data.action
+
+
 class VIVANT_OT_take_step(bpy.types.Operator):
     """Show the next take, or the one before. Right-click to give it a key: Shift Alt Left and Right are free"""
 
@@ -200,6 +217,7 @@ CLASSES = (
     VIVANT_OT_take_accept,
     VIVANT_OT_take_reject,
     VIVANT_OT_take_remove,
+    VIVANT_OT_generated_remove,
     VIVANT_OT_take_step,
     VIVANT_OT_take_again,
     VIVANT_PG_takes,

@@ -48,6 +48,8 @@ def _inbetween(self: bpy.types.Menu, context: bpy.types.Context) -> None:
     if takes.original_of(armature):
         layout.operator_menu_enum("vivant.take_accept", "into")
         layout.operator("vivant.take_reject")
+    elif takes.has_generated(armature):
+        layout.operator("vivant.generated_remove")
 
 
 ENTRIES = (

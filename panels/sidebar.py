@@ -10,7 +10,7 @@ import bpy
 from .. import preferences
 from ..operators import job as jobs
 from ..operators import retarget
-from ..scene import compat, drawing, pointclouds
+from ..scene import compat, drawing, pointclouds, takes
 from . import menus
 
 ROOT = preferences.__package__
@@ -174,6 +174,8 @@ class VIVANT_PT_motion(Tab, bpy.types.Panel):
         rigs = [thing for thing in context.selected_objects if thing.type == "ARMATURE"]
         if len(rigs) > 1:
             menus.fill_many(column, context, "SELECTED", text=f"Fill {len(rigs)} Armatures", icon="ARMATURE_DATA")
+        if takes.original_of(armature) is None and takes.has_generated(armature):
+            layout.operator("vivant.generated_remove", icon="TRASH")
 
 
 class VIVANT_PT_retarget(Tab, bpy.types.Panel):

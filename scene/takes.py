@@ -266,6 +266,12 @@ def remove_generated(armature: bpy.types.Object) -> None:
     set_fills(action, slot, {})
 
 
+def has_generated(armature: bpy.types.Object | None) -> bool:
+    """Whether the action that an armature shows has keys that `remove_generated` would remove."""
+    data = armature.animation_data if armature else None
+    return bool(data and data.action and data.action_slot and fills_of(data.action, data.action_slot))
+
+
 def fills_of(action: bpy.types.Action, slot: bpy.types.ActionSlot) -> dict[str, Fill]:
     """What was generated in the curves of a slot, by `curve_name`."""
     fills = json.loads(_known(action).get("fills", "{}")).get(str(slot.handle), {})

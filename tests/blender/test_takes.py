@@ -78,6 +78,16 @@ def test_accepted_keys_can_be_taken_out_again_without_a_trace(rig):
     assert not takes.fills_of(*actions.animation_of(rig))
 
 
+def test_generated_keys_are_removed_by_an_operator_once_no_take_is_shown(rig, operators):
+    before = posing.bits(rig)
+    assert not bpy.ops.vivant.generated_remove.poll()
+    fill(rig)
+    assert not bpy.ops.vivant.generated_remove.poll()
+    takes.accept(rig)
+    assert bpy.ops.vivant.generated_remove() == {"FINISHED"}
+    assert posing.bits(rig) == before and not bpy.ops.vivant.generated_remove.poll()
+
+
 def test_a_second_run_adds_to_the_take_that_is_shown(rig):
     user = rig.animation_data.action
     take = fill(rig, 14)
