@@ -24,7 +24,7 @@ from . import job as jobs
 
 Result = TypeVar("Result")
 
-GLANCE = 0.2  # seconds of Blender's own work at a time; what is done by then opens no window
+GLANCE = 0.1  # seconds of Blender's own work at a time; what is done by then opens no window
 
 
 class Asked(Protocol):
@@ -104,9 +104,14 @@ class InThread:
 
 
 class Filling(Generic[Result]):
-    """In-betweens in steps, to its operator a job (see `engine.jobs.Job`): `poll` it from a timer, then take the `result`."""
+    """In-betweens in steps, to its operator a job (see `engine.jobs.Job`): `poll` it from a timer, then take the `result`.
 
-    def __init__(self, steps: Generator[str | Question, Answer | None, Result], ask: Callable[[Question], Asked] = ask) -> None:
+    Steps that yield their result have written it, and what follows may be left out.
+    """
+
+    def __init__(
+        self, steps: Generator[str | Question | Result, Answer | None, Result], ask: Callable[[Question], Asked] = ask
+    ) -> None:
         self.progress = State()
         self.warnings: list[str] = []
         self.done = False
@@ -142,8 +147,10 @@ class Filling(Generic[Result]):
                 step = self._steps.send(answer)
                 if isinstance(step, Question):
                     self._asked = self._ask(step)
-                else:
+                elif isinstance(step, str):
                     self.progress = State(note=step)
+                else:
+                    self._result = step
             except StopIteration as end:
                 self._end(end.value)
             except VivantError as error:
@@ -151,7 +158,7 @@ class Filling(Generic[Result]):
         return self.done
 
     def cancel(self) -> None:
-        """Stop; nothing has changed."""
+        """Stop; nothing has changed, unless the result is written already: then it is the result."""
         self.kill()
 
     def kill(self) -> None:
@@ -160,7 +167,7 @@ class Filling(Generic[Result]):
             if self._asked:
                 self._asked.kill()
             self._steps.close()
-            self._end(Cancelled("The in-between was stopped; nothing has changed."))
+            self._end(self._result or Cancelled("The in-between was stopped; nothing has changed."))
 
     def result(self) -> Result:
         """What was done.  Raises VivantError, having changed nothing."""
@@ -181,7 +188,7 @@ class FillsGaps(jobs.JobOperator):
         raise NotImplementedError
 
     def submit(self, context: bpy.types.Context) -> Filling[Any]:
-        return Filling(inbetweening(context.active_object, self.wish(context)))
+        return Filling(judged.judged(inbetweening(context.active_object, self.wish(context))))
 
     def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         result: set[str] = super().modal(context, event)
@@ -190,7 +197,6 @@ class FillsGaps(jobs.JobOperator):
 
     def finish(self, context: bpy.types.Context, job: Filling[Any]) -> None:
         report: Report = job.result()
-        judged.judge(report.armature)
         for warning in report.warnings:
             self.report({"WARNING"}, warning)
         if report.fallback:

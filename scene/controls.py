@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import TypeVar
 
 import bpy
 import numpy as np
@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from ..backends.common import rotations as quaternions
 from ..backends.common.errors import VivantError
 from ..backends.motion.clip import Clip
-from . import actions, limbs, riding, rigs, trials
+from . import actions, beside, limbs, riding, rigs
 from .riding import Drive
 
 Array = NDArray[np.floating]
-Result = TypeVar("Result")
 Curves = Mapping[tuple[str, int], bpy.types.FCurve]
 
 TURN, MOVE = 0.1, 0.02  # nudges: radians, and share of the rig's size
@@ -37,6 +36,7 @@ AXIS = np.array([0.6, 0.48, 0.64])  # of the nudges: none of a bone's own axes
 NEAR = 0.2  # share of the rig's size: a control further from its bone is the root of all, and goes only before no other
 STEP = 1 / 32  # frames between two nudges; Blender takes keys within a hundredth for one
 STATES = 8
+REMEMBERED = 16  # states of rigs
 TO_Z_UP = quaternions.exp(np.array([np.pi / 2, 0.0, 0.0]))
 
 
@@ -54,9 +54,20 @@ def driven(
     ones on a bone (foot rolls, the root above the torso), and those that are locked or driven altogether.
     anew: as if none of them had curves yet.  Raises VivantError for a name that is no bone.
     """
+    return beside.at_once(driving(armature, bones, frame, action, anew))
+
+
+def driving(
+    armature: bpy.types.Object,
+    bones: Iterable[str],
+    frame: float | None = None,
+    action: bpy.types.Action | None = None,
+    anew: bool = False,
+) -> Generator[float, None, dict[str, str]]:
+    """`driven` in steps: yields the share that is done."""
     at = bpy.context.scene.frame_current_final if frame is None else frame
     rig = _rig(armature, list(bones), {} if anew else _curves(armature, action), limbs.pose_bones(armature))
-    found = _drained(_drives(armature, rig, at, action))
+    found = yield from _drives(armature, rig, at, action)
     return {drive.bone: drive.target for drive in found}
 
 
@@ -78,7 +89,7 @@ def bases(
     hierarchy: of other bones that `after` is the pose of.
     Raises VivantError for what may not be written, names that are no bones, and switches that change too often.
     """
-    return _drained(solving(armature, before, after, frames, bones, action, hierarchy))
+    return beside.at_once(solving(armature, before, after, frames, bones, action, hierarchy))
 
 
 def solving(
@@ -89,8 +100,12 @@ def solving(
     bones: Iterable[str],
     action: bpy.types.Action | None = None,
     hierarchy: Mapping[str, str] | None = None,
+    known: beside.Poses | None = None,
 ) -> Generator[float, None, dict[str, Array]]:
-    """`bases` in steps: yields the share that is done; to close it at any step changes nothing."""
+    """`bases` in steps: yields the share that is done; to close it at any step changes nothing.
+
+    known: all poses at the frames as they are, if somebody has sampled them.
+    """
     check_writable(armature)
     if tuple(before.names) != tuple(after.names) or not len(before) == len(after) == len(frames):
         raise VivantError("The poses before and after differ in bones or frames.", "Sample both alike.")
@@ -101,23 +116,16 @@ def solving(
     steered = list(dict.fromkeys(drive.bone for _, drives in parts for drive in drives))
     result = {bone: np.empty((len(frames), 4, 4)) for bone in steered}
     turns = _change(before, after)
+    yield 0.0
     for rows, drives in parts:
         change = {bone: turns[rows, joint] for joint, bone in enumerate(before.names)}
         at = [frames[row] for row in rows]
-        sweep = functools.partial(trials.sweep, armature, action)
-        found = yield from riding.solve(rig, drives, change, steered, at, sweep)
+        with beside.double(armature, action) as double:
+            start = known.part(rows) if known else (yield from double.poses(at))
+            found = yield from riding.solve(rig, drives, change, steered, at, start, double)
         for bone in steered:
             result[bone][rows] = found[bone]
     return result
-
-
-def _drained(steps: Generator[float, None, Result]) -> Result:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
 
 
 def check_writable(armature: bpy.types.Object) -> None:
@@ -231,11 +239,14 @@ def _drives(
     asked = [bone for bone in free if bone not in {drive.bone for drive in found}]
     if not asked or not rig.held:
         return found
-    with trials.trial(armature, action) as trial:
-        trial.hold(frame)
-        chains = limbs.limbs_of(armature, trial.evaluated(frame), rig.hierarchy)
-        _, _, channels = next(trial.run([frame]))
-    steps = yield from _nudged(armature, rig, asked, frame, action, channels)
+    with beside.double(armature, action) as double:
+        double.hold(frame)
+        evaluated = double.at(frame)
+        stamp = _stamp(rig, evaluated, asked)
+        if stamp in _known:
+            return _known[stamp]
+        chains = limbs.limbs_of(armature, evaluated, rig.hierarchy)
+        steps = yield from _nudged(double, rig, asked, frame)
     holds, swings = [], []
     goals = {next((name for name in _lineage(bones, limb.goal) if name in asked), ""): limb for limb in chains}
     for at, bone in enumerate(asked):
@@ -272,28 +283,65 @@ def _drives(
         if drive.limb not in planes:
             found.append(drive)
             planes.add(drive.limb)
+    while len(_known) >= REMEMBERED:
+        del _known[next(iter(_known))]
+    _known[stamp] = found
     return found
 
 
-def _nudged(
-    armature: bpy.types.Object,
-    rig: riding.Rig,
-    controls: Sequence[str],
-    frame: float,
-    action: bpy.types.Action | None,
-    channels: Array,
-) -> Generator[float, None, Array]:
+_known: dict[bytes, list[Drive]] = {}  # by `_stamp`
+
+
+def _stamp(rig: riding.Rig, evaluated: bpy.types.Object, asked: Sequence[str]) -> bytes:
+    """Changes with everything that what controls steer depends on: the rig as it stands, its constraints and its drivers."""
+    free = [(bone, [axes.tolist() for axes in rig.free[bone]], bone in rig.anew) for bone in rig.free]
+    stamp = hashlib.blake2b(repr((list(rig.row), rig.hierarchy, sorted(rig.held), free, list(asked), rig.size)).encode())
+    flat = np.empty(16 * len(rig.row), np.float32)
+    for bones, name in (
+        (evaluated.data.bones, "matrix_local"),
+        (evaluated.pose.bones, "matrix"),
+        (evaluated.pose.bones, "matrix_basis"),
+    ):
+        bones.foreach_get(name, flat)
+        stamp.update(flat.tobytes())
+    for bone in evaluated.pose.bones:
+        chain = bone.ik_stretch, bone.lock_ik_x, bone.lock_ik_y, bone.lock_ik_z
+        inherits = bone.bone.use_inherit_rotation, bone.bone.use_local_location, bone.bone.inherit_scale
+        stamp.update(repr((bone.rotation_mode, chain, inherits, [_settings(one) for one in bone.constraints])).encode())
+    for curve in evaluated.animation_data.drivers if evaluated.animation_data else ():
+        stamp.update(repr((curve.data_path, curve.array_index, curve.mute, _settings(curve.driver))).encode())
+    return stamp.digest()
+
+
+def _settings(thing: bpy.types.bpy_struct) -> list[object]:
+    """What is set of anything of Blender's: all its numbers, names and choices, and the names of what it points at."""
+    found: list[object] = []
+    for name, several in _properties(type(thing)):
+        value = getattr(thing, name)
+        found.append([_settings(one) for one in value] if several else getattr(value, "name", None) or str(value))
+    return found
+
+
+@functools.cache
+def _properties(kind: type[bpy.types.bpy_struct]) -> list[tuple[str, bool]]:
+    """Names of what can be set, and whether each is a collection."""
+    several = {prop.identifier: prop.type == "COLLECTION" for prop in kind.bl_rna.properties}
+    return [(name, many) for name, many in several.items() if many or not kind.bl_rna.properties[name].is_readonly]
+
+
+def _nudged(double: beside.Double, rig: riding.Rig, controls: Sequence[str], frame: float) -> Generator[float, None, Array]:
     """Poses (1 + 3 N, B, 4, 4): as they are, and with each control turned, moved, and moved the other way."""
     turn = np.array(Matrix.Rotation(TURN, 4, Vector(AXIS)))
     move, other = np.eye(4), np.eye(4)
     move[:3, 3], other[:3, 3] = MOVE * rig.size * AXIS, -MOVE * rig.size * AXIS
     times = [float(frame + STEP * step) for step in range(2 + 3 * len(controls))]
-    puts = {}
-    for at, control in enumerate(controls):
-        basis = channels[rig.row[control]]
-        puts[control] = times[3 * at : 3 * at + 5], np.array([basis, basis @ turn, basis @ move, basis @ other, basis])
-    found = yield from trials.sweep(armature, action, times[:-1], puts, frame)
-    return found.poses
+    evaluated = double.at(frame)
+    now = {control: np.array(evaluated.pose.bones[control].matrix_basis) for control in controls}
+    for at, (control, basis) in enumerate(now.items()):
+        tried = np.array([basis, basis @ turn, basis @ move, basis @ other, basis])
+        double.put(control, times[3 * at : 3 * at + 5], tried)
+    found = yield from double.poses(times[:-1])
+    return found.matrices
 
 
 def _followers(rig: riding.Rig, control: str, steps: Array) -> tuple[int, list[Drive], list[Drive]]:

@@ -39,11 +39,14 @@ def library_of(
     bones = {armature.pose.bones[track.bone].path_from_id() for track in tracks}
     clips = [_fitted(armature, skeleton, clip) for clip in chosen]
     for action, slot in list(_moving(own, bones)):
-        clip, first = yield from _sampled(armature, skeleton, action, slot)
-        if action != own:
-            clips.append(clip)
-        elif slot.handle == armature.animation_data.action_slot.handle:
-            clips += _outside(clip, first, tracks, _keyed_frames(action, slot, bones))
+        parts = [slice(None)]
+        if action == own:
+            if slot.handle != armature.animation_data.action_slot.handle:
+                continue
+            parts = list(_outside(_frames(action), tracks, _keyed_frames(action, slot, bones)))
+        if parts:
+            clip = yield from _sampled(armature, skeleton, action, slot)
+            clips += [clip.part(part) for part in parts]
     return [clip for clip in clips if len(clip) >= SHORTEST]
 
 
@@ -60,15 +63,18 @@ def _moving(own: bpy.types.Action, bones: set[str]) -> Iterator[tuple[bpy.types.
 
 def _sampled(
     armature: bpy.types.Object, skeleton: Clip, action: bpy.types.Action, slot: bpy.types.ActionSlot
-) -> Generator[str, None, tuple[Clip, int]]:
-    """The clip of all frames of an action, and the number of the first one; kept until something changes."""
-    first, last = math.floor(action.frame_range[0]), math.ceil(action.frame_range[1])
+) -> Generator[str, None, Clip]:
+    """The clip of all frames of an action; kept until something changes."""
     name, stamp = (armature.session_uid, action.session_uid, slot.handle), _stamp(skeleton, action, slot)
     if _clips.get(name, (b"",))[0] != stamp:
-        frames = range(first, last + 1)
+        frames = _frames(action)
         poses = yield from beside.poses(armature, skeleton.names, action, slot.handle, frames, alone=True)
-        _clips[name] = stamp, poses.clip(skeleton)
-    return _clips[name][1], first
+        _clips[name] = stamp, skeletons.as_clip(skeleton, poses.in_world, skeleton.fps)
+    return _clips[name][1]
+
+
+def _frames(action: bpy.types.Action) -> range:
+    return range(math.floor(action.frame_range[0]), math.ceil(action.frame_range[1]) + 1)
 
 
 def _stamp(skeleton: Clip, action: bpy.types.Action, slot: bpy.types.ActionSlot) -> bytes:
@@ -87,14 +93,14 @@ def _keyed_frames(action: bpy.types.Action, slot: bpy.types.ActionSlot, bones: s
     return {round(time) for curve in curves for time in actions.read_keys(curve, ["co"])["co"][:, 0].tolist()}
 
 
-def _outside(clip: Clip, first: int, tracks: Sequence[Track], keyed: set[int]) -> Iterator[Clip]:
-    """What lies between the gaps of some tracks and is keyed densely."""
-    frames = first + np.arange(len(clip))
+def _outside(frames: Sequence[int], tracks: Sequence[Track], keyed: set[int]) -> Iterator[slice]:
+    """Of frames what lies between the gaps of some tracks, is keyed densely and long enough."""
     gaps = {int(frame) for track in tracks for frame in track.frames[track.missing]}
-    for free, run in itertools.groupby(range(len(frames)), lambda row: int(frames[row]) not in gaps):
+    for free, run in itertools.groupby(range(len(frames)), lambda row: frames[row] not in gaps):
         rows = list(run)
-        if free and len(keyed.intersection(frames[rows].tolist())) >= DENSE * len(rows):
-            yield clip.part(slice(rows[0], rows[-1] + 1))
+        part = slice(rows[0], rows[-1] + 1)
+        if free and len(rows) >= SHORTEST and len(keyed.intersection(frames[part])) >= DENSE * len(rows):
+            yield part
 
 
 def _fitted(armature: bpy.types.Object, skeleton: Clip, clip: Clip) -> Clip:

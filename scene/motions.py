@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import bpy
 import numpy as np
@@ -20,6 +20,7 @@ from .tracks import New, Track
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
+Result = TypeVar("Result")
 
 CONTEXT = 30  # frames of the user's motion that solvers see before and after what is filled
 STILL = 1e-5  # by how much the numbers of a matrix may differ and be rounding
@@ -41,10 +42,11 @@ class Question:
 class Around:
     """Frames around gaps as the spline fills them: the number of the first one, poses, and their clip and what is keyed.
 
-    still: names of bones that the poses have first, but the clip has not.
+    every: the poses of all bones; still: names of bones that the poses have first, but the clip has not.
     """
 
     first: int
+    every: beside.Poses
     poses: beside.Poses
     clip: Clip
     keys: Mask
@@ -67,8 +69,9 @@ def around(
     skeleton = skeletons.skeleton_of(armature, hierarchy)
     names = list(skeleton.names)
     with _copy_with(action, slot, tracks, new) as copy:
-        poses = yield from beside.poses(armature, names, copy, slot.handle, frames.tolist())
-        moved = _moved(armature, hierarchy, dict.fromkeys(track.bone for track in tracks), lowest, copy)
+        every = yield from beside.poses(armature, None, copy, slot.handle, frames.tolist())
+        moved = yield from _moved(armature, hierarchy, dict.fromkeys(track.bone for track in tracks), lowest, copy)
+    poses = every.part(slice(None), [armature.pose.bones.find(name) for name in names])
     still = () if constrained(armature) else _still(hierarchy, names, poses)
     if still:
         kept = {name: "" if over in still else over for name, over in hierarchy.items() if name not in still}
@@ -78,8 +81,9 @@ def around(
     for track in tracks:
         for bone in moved.get(track.bone, set()).difference(still):
             keys[:, names.index(bone)] &= track.knows(frames)
+    yield "reading the motion"
     clip = skeletons.as_clip(skeleton, poses.in_world[:, len(still) :], skeleton.fps)
-    return Around(int(first), poses, clip, keys, still)
+    return Around(int(first), every, poses, clip, keys, still)
 
 
 def _still(hierarchy: Mapping[str, str], names: Sequence[str], poses: beside.Poses) -> tuple[str, ...]:
@@ -95,11 +99,12 @@ def _still(hierarchy: Mapping[str, str], names: Sequence[str], poses: beside.Pos
 
 def _moved(
     armature: bpy.types.Object, hierarchy: Mapping[str, str], bones: Iterable[str], frame: int, action: bpy.types.Action
-) -> dict[str, set[str]]:
+) -> Generator[str, None, dict[str, set[str]]]:
     """The bones of the pose that each of some keyed bones moves: itself, or what a control steers, with the limb it bends."""
     if not constrained(armature):
         return {bone: {bone} for bone in bones}
-    moved = {bone: {target} for bone, target in controls.driven(armature, bones, frame, action).items()}
+    steered = yield from _told("looking for controls", controls.driving(armature, bones, frame, action))
+    moved = {bone: {target} for bone, target in steered.items()}
     evaluated = armature.evaluated_get(bpy.context.evaluated_depsgraph_get())
     for limb in limbs.limbs_of(armature, evaluated, hierarchy):
         line = [limb.last, *limbs.above(limb.last, hierarchy)]
@@ -163,7 +168,8 @@ def channels(
     if constrained(armature):
         frames, before, after = (known.first + rows).tolist(), known.clip.part(rows), filled.part(rows)
         with _copy_with(action, slot, tracks, new) as copy:
-            bases = yield from _told(controls.solving(armature, before, after, frames, bones, copy))
+            steps = controls.solving(armature, before, after, frames, bones, copy, known=known.every.part(rows))
+            bases = yield from _told("setting the controls", steps)
     else:
         bases = _bases(armature, known, filled, rows, bones)
     found = {}
@@ -184,14 +190,14 @@ def channels(
     return found
 
 
-def _told(steps: Generator[float, None, dict[str, Array]]) -> Generator[str, None, dict[str, Array]]:
+def _told(doing: str, steps: Generator[float, None, Result]) -> Generator[str, None, Result]:
     while True:
         try:
             share = next(steps)
         except StopIteration as end:
-            found: dict[str, Array] = end.value
+            found: Result = end.value
             return found
-        yield f"setting the controls, {share:.0%}"
+        yield f"{doing}, {share:.0%}"
 
 
 def _bases(

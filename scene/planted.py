@@ -76,7 +76,7 @@ def detect(armature: bpy.types.Object, first: int, last: int) -> dict[str, list[
         raise VivantError(f"'{armature.name}' has no legs that Vivant knows.", "Plant its bones by hand.")
     render, frames = bpy.context.scene.render, range(first, last + 1)
     action, slot = actions.animation_of(armature)
-    poses = beside.at_once(beside.poses(armature, list(feet), action, slot.handle, frames, pauses=False))
+    poses = beside.at_once(beside.poses(armature, list(feet), action, slot.handle, frames))
     places = poses.in_world[..., :3, 3]
     down = contacts.standing(
         places[..., [0, 2, 1]] * (1, 1, -1), np.array(list(feet.values())), render.fps / render.fps_base, SHORTEST

@@ -7,7 +7,7 @@ look again.  Each frame keeps the channels of the round whose pose came nearest,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import bpy
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from ..backends.common import rotations as quaternions
 from . import rigs
+from .beside import Double, Poses
 from .limbs import Limb
-from .trials import Puts, Sweep
 
 Array = NDArray[np.floating]
 
@@ -73,36 +73,37 @@ def solve(
     change: Mapping[str, Array],
     bones: Sequence[str],
     frames: Sequence[float],
-    sweep: Callable[[Sequence[float], Puts], Generator[float, None, Sweep]],
+    start: Poses,
+    double: Double,
 ) -> Generator[float, None, dict[str, Array]]:
     """`matrix_basis` (F, 4, 4) of bones, those of `drives` such that the pose changes as wanted, the others as they are.
 
-    change: pose bone -> (F, 4, 4), the wanted change of its matrix in the world.  sweep: evaluates the rig, see `trials.sweep`.
-    Yields the share that is done.
+    change: pose bone -> (F, 4, 4), the wanted change of its matrix in the world.  start: all poses at the frames as they are.
+    double: of the armature, on which channels are tried out.  Yields the share that is done.
     """
-    steps = ROUNDS if drives and rig.held else 1
-    found = yield from _shared(sweep(frames, {}), 0, steps)
-    poses, channels = found.poses, found.channels
+    poses, channels = start.matrices, start.channels
     best = {bone: channels[:, rig.row[bone]].copy() for bone in bones}
-    back = np.linalg.inv(found.worlds)
-    targets = {bone: back @ turn @ found.worlds @ poses[:, rig.row[bone]] for bone, turn in change.items()}
-    solver = _Solver(rig, drives, targets, found)
+    back = np.linalg.inv(start.worlds)
+    targets = {bone: back @ turn @ start.worlds @ poses[:, rig.row[bone]] for bone, turn in change.items()}
+    solver = _Solver(rig, drives, targets, start)
     rows = np.arange(len(frames))
-    if steps == 1:
+    if not (drives and rig.held):
         # Nothing but the hierarchy moves bones: the first correction is exact.
         return best | solver.corrected(poses, channels, rows, True)
 
     least = solver.miss(poses, rows)
     going = least > CLOSE
-    for number in range(1, steps):
+    for number in range(1, ROUNDS):
         rows, poses, channels = rows[going], poses[going], channels[going]
         if not len(rows):
             break
         tried = solver.corrected(poses, channels, rows, number == 1)
         at = [frames[row] for row in rows]
-        found = yield from _shared(sweep(at, {bone: (at, bases) for bone, bases in tried.items()}), number, steps)
+        for bone, bases in tried.items():
+            double.put(bone, at, bases)
+        found = yield from _shared(double.poses(at), number, ROUNDS)
         moved = solver.moved(channels, found.channels)
-        poses, channels = found.poses, found.channels
+        poses, channels = found.matrices, found.channels
         now = solver.miss(poses, rows)
         nearer = now < least[rows]
         for bone, bases in tried.items():
@@ -112,7 +113,7 @@ def solve(
     return best
 
 
-def _shared(steps: Generator[float, None, Sweep], number: int, of: int) -> Generator[float, None, Sweep]:
+def _shared(steps: Generator[float, None, Poses], number: int, of: int) -> Generator[float, None, Poses]:
     """The same steps, as the share of one round among several."""
     while True:
         try:
@@ -125,10 +126,10 @@ def _shared(steps: Generator[float, None, Sweep], number: int, of: int) -> Gener
 class _Solver:
     """One round's corrections, and what a pose misses; targets: pose bone -> wanted matrices (F, 4, 4), armature space."""
 
-    def __init__(self, rig: Rig, drives: Sequence[Drive], targets: Mapping[str, Array], start: Sweep) -> None:
+    def __init__(self, rig: Rig, drives: Sequence[Drive], targets: Mapping[str, Array], start: Poses) -> None:
         self.rig, self.drives, self.targets = rig, drives, targets
         self.bones, self.row = rig.bones, rig.row
-        self.poses, self.channels = start.poses, start.channels
+        self.poses, self.channels = start.matrices, start.channels
         self.travels = {drive.bone: drive.moves and not drive.swivel for drive in drives}
         self.hinges = {drive.bone: self._hinge(drive.limb) for drive in drives if drive.limb}
         # Of swivels: how far they turned for how much of their plane in the round before.

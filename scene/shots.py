@@ -81,13 +81,15 @@ def inbetweening_shots(
             while True:
                 shot = Shot(_found(bpy.data.objects, armature, name), _found(bpy.data.scenes, scene, "The scene"))
                 with bpy.context.temp_override(scene=shot.scene, view_layer=_layer_of(shot)):
-                    steps = steps or inbetweening(shot.armature, _wish(shot.scene, solver, seed, output, another))
+                    wish = _wish(shot.scene, solver, seed, output, another)
+                    steps = steps or judged.judged(inbetweening(shot.armature, wish))
                     try:
                         step = steps.send(answer)
-                    except StopIteration as end:
-                        outcomes.append(Outcome(name, end.value))
-                        judged.judge(end.value.armature)
+                    except StopIteration:
                         break
+                if isinstance(step, Report):
+                    outcomes.append(Outcome(name, step))
+                    step, answer = "measuring it", None
                 answer = yield step if isinstance(step, Question) else f"{name}, {index} of {len(known)}: {step}"
         except Cancelled:
             raise

@@ -18,7 +18,7 @@ from ..backends.common.errors import VivantError
 from ..backends.motion import humanoid
 from ..backends.motion.clip import Clip
 from ..backends.motion.retarget import resample, retarget
-from . import actions, controls, limbs, rigs, trials
+from . import actions, beside, controls, limbs, rigs
 
 Array = NDArray[np.floating]
 
@@ -163,8 +163,8 @@ def _moving(
     armature: bpy.types.Object, human: Mapping[str, str], posed: Mapping[str, str], hierarchy: Mapping[str, str]
 ) -> set[str]:
     """The controls of a human that move its pose now; raises VivantError where none moves a limb."""
-    with trials.trial(armature) as trial:
-        evaluated = trial.evaluated(bpy.context.scene.frame_current_final)
+    with beside.double(armature) as double:
+        evaluated = double.at(bpy.context.scene.frame_current_final)
         chains = [limb for limb in limbs.limbs_of(armature, evaluated, hierarchy) if limb.upper in posed.values()]
     asked = [*human.values(), *(bone for limb in chains for bone in limbs.ik_controls(armature, limb))]
     for number in range(2):

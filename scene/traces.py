@@ -48,7 +48,7 @@ def sticks(armature: bpy.types.Object, action: bpy.types.Action, frames: list[in
     bones = armature.pose.bones
     lengths = np.array([bone.bone.length for bone in bones])
     handle = armature.animation_data.action_slot_handle
-    poses = yield from beside.poses(armature, [bone.name for bone in bones], action, handle, frames)
+    poses = yield from beside.poses(armature, [bone.name for bone in bones], action, handle, frames, kept=False)
     matrices = poses.in_world
     heads = matrices[..., :3, 3]
     return np.stack([heads, heads + lengths[:, None] * matrices[..., :3, 1]], axis=2).astype(np.float32)

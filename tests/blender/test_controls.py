@@ -10,7 +10,7 @@ import pytest
 from mathutils import Quaternion
 
 from vivant.backends.common.errors import VivantError
-from vivant.scene import actions, controls, limbs, skeletons, trials
+from vivant.scene import actions, beside, controls, limbs, skeletons
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import posing
@@ -74,7 +74,7 @@ def write(rig, frames, bases):
     """Key bases on the channels that have curves."""
     for name, matrices in bases.items():
         bone = rig.pose.bones[name]
-        for path, columns in trials.channels(bone, matrices).items():
+        for path, columns in beside.channels(bone, matrices).items():
             for index, column in enumerate(columns.T):
                 curve = curves(rig).get((f"{bone.path_from_id()}.{path}", index))
                 if curve is None:
@@ -333,7 +333,7 @@ def test_locked_driven_and_unkeyed_channels_are_left_alone(scene):
         assert np.allclose(bases["a"][row, 1:3, 3], [a.translation.y, a.translation.z], atol=1e-6)
         assert abs(bases["a"][row, 0, 3] - a.translation.x) > 1e-3
         assert np.allclose(bases["b"][row, :3, 3], b.translation, atol=1e-6), "location of b has no curves"
-        angles = trials.channels(rig.pose.bones["b"], bases["b"][row : row + 1])["rotation_euler"][0]
+        angles = beside.channels(rig.pose.bones["b"], bases["b"][row : row + 1])["rotation_euler"][0]
         assert abs(angles[2] - rig.pose.bones["b"].rotation_euler.z) < 1e-5
 
 
@@ -365,3 +365,28 @@ def test_to_close_the_steps_leaves_nothing_behind(scene):
     assert 0 <= next(steps) <= 1
     steps.close()
     assert (len(bpy.data.objects), len(bpy.data.scenes), len(bpy.data.actions)) == count
+
+
+def test_a_rig_that_stands_as_before_is_asked_once_and_again_after_any_change(scene):
+    bones, constraints = leg(0, 0, "a", "hips")
+    rig = build({"hips": ((0, 0, 2), (0, 0, 2.5), "")} | bones, constraints)
+    asked = ["hips", "goal a", "aim a", "foot a"]
+
+    def steps():
+        found = list(controls.driving(rig, asked))
+        return len(found), controls.driven(rig, asked)
+
+    assert steps()[0] > 0
+    first = controls.driven(rig, asked)
+    assert steps() == (0, first)
+    solver = rig.pose.bones["lower a"].constraints["IK"]
+    solver.pole_target = None
+    count, found = steps()
+    assert count > 0 and "aim a" in first and "aim a" not in found
+    solver.pole_target = rig
+    rig.pose.bones["aim a"].lock_location = rig.pose.bones["aim a"].lock_rotation = (True,) * 3
+    assert "aim a" not in steps()[1]
+    rig.pose.bones["aim a"].lock_location = rig.pose.bones["aim a"].lock_rotation = (False,) * 3
+    rig.pose.bones["hips"].location.x = 0.5
+    bpy.context.view_layer.update()
+    assert steps()[0] > 0

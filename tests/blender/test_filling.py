@@ -10,7 +10,7 @@ import pytest
 
 from vivant.backends.common.errors import Cancelled, VivantError
 from vivant.operators import filling, job
-from vivant.scene import inbetween, takes
+from vivant.scene import inbetween, judged, takes
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import posing
@@ -82,6 +82,8 @@ def test_it_is_stopped_at_any_step_and_changes_nothing(rig):
             self.stopped = True
 
     work = filling.Filling(steps(rig), Never)
+    while not asked:
+        assert work.holds and not work.poll()
     assert not work.poll() and work.progress.text == "thinking" and not work.holds
     work.cancel()
     assert asked[0].stopped and work.poll()
@@ -92,6 +94,31 @@ def test_it_is_stopped_at_any_step_and_changes_nothing(rig):
     assert work.holds
     work.kill()
     assert work.done and untouched(rig) == before
+
+
+def test_a_take_that_is_written_stays_when_its_measuring_is_stopped(rig, monkeypatch):
+    monkeypatch.setattr(filling, "GLANCE", 1e-6)  # a step a look
+    before = untouched(rig)
+    for stop in range(100):
+        work = filling.Filling(judged.judged(steps(rig, "spline")))
+        for _ in range(stop):
+            work.poll()
+        finished = work.done
+        work.cancel()
+        taken = takes.original_of(rig) is not None
+        assert len(bpy.data.scenes) == 1
+        if not taken:
+            assert untouched(rig) == before
+            with pytest.raises(Cancelled):
+                work.result()
+            continue
+        assert work.result().take == rig.animation_data.action
+        measured = takes.made_of(work.result().take).quality is not None
+        takes.reject(rig)
+        if finished:
+            break
+        assert not measured
+    assert finished and measured and stop > 1
 
 
 def test_where_the_engine_breaks_down_another_solver_answers_and_says_so(rig, engine):
