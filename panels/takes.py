@@ -37,10 +37,12 @@ class VIVANT_UL_takes(bpy.types.UIList):
         index: int = 0,
         flt_flag: int = 0,
     ) -> None:
-        row = layout.split(factor=0.6)
+        made = takes.made_of(item)
+        row = layout.split(factor=0.5)
+        # The number of the slider below, for names are cut at their ends, where they differ.
+        number = takes.takes_of(context.active_object).index(item) + 1
+        row.label(text=f"{number}  {made.solver.capitalize()} {made.seed}" if made else str(number))
         row.prop(item, "name", text="", emboss=False)
-        if made := takes.made_of(item):
-            row.label(text=f"{made.solver.capitalize()} {made.seed}")
 
     def filter_items(self, context: bpy.types.Context, data: bpy.types.BlendData, property: str) -> tuple[list[int], list[int]]:
         own = takes.takes_of(context.active_object)

@@ -8,11 +8,12 @@ import math
 import bpy
 
 from ..backends.common.errors import VivantError
+from ..backends.motion import humanoid
 from ..backends.motion.clip import Clip
-from ..backends.motion.phase import edit, solver
+from ..backends.motion.phase import solver
 from ..backends.motion.phase.edit import Edit
-from ..backends.motion.phase.model import PhaseModel, written
-from . import actions, skeletons, takes
+from ..backends.motion.phase.model import PhaseModel
+from . import actions, motions, skeletons, takes
 
 MODEL = "vivant_phase"  # custom property of the armature object: the file of its own phase model
 SHORTEST = 2.0  # seconds of an action that is learned from
@@ -24,38 +25,50 @@ def model_of(armature: bpy.types.Object) -> PhaseModel:
 
 
 def parts_of(armature: bpy.types.Object) -> list[str]:
-    """Parts of the armature that can be edited; none where its bones are not those of the model."""
+    """Parts of the armature that can be edited; none where it is neither the model's nor a human that its own bones move."""
     try:
         model = model_of(armature)
-        if all(name in armature.pose.bones for name in model.names):
-            return list(model.autoencoders)
+        _human_for(model, armature)
+        return list(model.autoencoders)
     except VivantError:
-        pass
-    return []
+        return []
+
+
+def _human_for(model: PhaseModel, armature: bpy.types.Object) -> dict[str, str] | None:
+    """The armature as a human, None where it has the model's own bones.
+
+    Raises VivantError where it is none, or moved by constraints, so that keys on its joints would not show.
+    """
+    if all(name in armature.pose.bones for name in model.names):
+        return None
+    if motions.constrained(armature):
+        raise VivantError(f"Constraints move the bones of “{armature.name}”.", "Bake its motion onto a plain skeleton first.")
+    human = skeletons.human_of(armature)
+    humanoid.check(human, [bone.name for bone in armature.pose.bones])
+    return human
 
 
 def edited(armature: bpy.types.Object, part: str, change: Edit, style: bpy.types.Action | None = None) -> bpy.types.Action:
     """A copy of the armature's action in which one part is larger, faster, later or as in another action, assigned.
 
     The part's bones have a rotation key on every frame; all other channels stay bit for bit, and the old action is kept.
-    Raises VivantError, having changed nothing, for another skeleton than the model's, too short a motion, or a part it lacks.
+    Raises VivantError, having changed nothing, for what is neither the model's skeleton nor a human's that its own bones
+    move, too short a motion, or a part it lacks.
     """
     action, slot = actions.animation_of(armature)
     model = model_of(armature)
     if part not in model.autoencoders:
         raise VivantError(f"The phase model has no part “{part}”.", f"The parts are {', '.join(sorted(model.autoencoders))}.")
+    human = _human_for(model, armature)
     clip, first = _sampled(armature, action, slot.handle)
-    small = solver.fitted(clip, model)
-    changed = small
-    if style is not None:
-        changed = solver.styled(model, small, small, part, _sampled(armature, style, _slot(armature, style).handle)[0])
-    if change != Edit():
-        changed = edit.apply(changed, model.parts_of(small), model.latents(changed), {part: change})
-    dense = skeletons.write_clip(armature, written(clip, changed), action.name, first)
+    manner = None if style is None else _sampled(armature, style, _slot(armature, style).handle)[0]
+    members = solver.members_of(model, part, clip, human)
+    changed = solver.edited(model, clip, part, change, manner, human)
+    dense = skeletons.write_clip(armature, changed, action.name, first)
     made = action.copy()
     made.name = f"{action.name} {part}"
     own = next(entry for entry in made.slots if entry.handle == slot.handle)
-    bones = {armature.pose.bones[name].path_from_id() for name in model.parts[part]}
+    bones = {armature.pose.bones[name].path_from_id() for name in members}
     _replace(made, own, dense, bones)
     actions.assign(armature, made, slot.handle)
     bpy.data.actions.remove(dense)

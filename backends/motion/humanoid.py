@@ -88,7 +88,7 @@ def find(names: Sequence[str], parents: Parents, positions: Array) -> dict[str, 
     """Canonical joint -> name, for as many of `JOINTS` as the skeleton has; `NEEDED` are always there.
 
     parents (J,) with -1 for roots, parents first; positions (J, 3) in the rest pose, Y up, any unit.
-    Raises VivantError, naming the joints that were not found, for whatever is no human.
+    Raises VivantError, naming joints that were not found, for whatever is no human.
     """
     for controls in CONTROLS:
         if set(controls.values()) <= set(names):
@@ -99,9 +99,8 @@ def find(names: Sequence[str], parents: Parents, positions: Array) -> dict[str, 
         found = _with_trunk(_by_shape(parents, np.asarray(positions)), parents)
     if missing := _missing(found):
         missing = _missing(_with_trunk(by_name, parents)) or missing
-        raise VivantError(
-            f"This skeleton is no human that Vivant knows: {', '.join(missing)} not found.", "Name them in the rig's mapping."
-        )
+        some = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise VivantError(f"This skeleton is no human that Vivant knows: {some} not found.", "Name them in the rig's mapping.")
     return {joint: names[found[joint]] for joint in JOINTS if joint in found}
 
 

@@ -28,6 +28,7 @@ GROUND = np.array([1.0, 0.0, 1.0])
 WARP = (0.8, 1.25)  # length of a stretch over that of the gap
 STIFF = 20  # gaps of fewer frames take stretches as long as they: what resampling does to them would count
 FINENESS = 2  # frames between the lengths that are tried
+PIECE = 2.0  # seconds that are left out together, and with them their mirror image; less where a library has not four such
 ASYMMETRY = 0.1  # of the skeleton's size: a rest pose further than this from its mirror image has none
 
 
@@ -52,13 +53,15 @@ NOISE = 1.0  # variance of what stretches do that are alike, over that of what t
 class Library:
     """All frames (N) of clips of one skeleton and frame rate, mirrored ones too, laid end to end.
 
-    motion: them as one clip; end (N,): one past the last frame of a frame's own clip; pose, velocity (N, 3 J + 1): see
-    `describe`, divided by their root mean squares, `scales`, and each row's squared length; facing (N,): the heading h as
-    exp(ih); ground (N,): the root's z + ix, which a turn by h multiplies with that; height (N,): the root's.
+    motion: them as one clip; end (N,): one past the last frame of a frame's own clip; piece (N,): the number of the piece of
+    motion that a frame is of, the same in the mirror; pose, velocity (N, 3 J + 1): see `describe`, divided by their root mean
+    squares, `scales`, and each row's squared length; facing (N,): the heading h as exp(ih); ground (N,): the root's z + ix,
+    which a turn by h multiplies with that; height (N,): the root's.
     """
 
     motion: Clip
     end: Index
+    piece: Index
     pose: Array
     velocity: Array
     scales: tuple[float, float]
@@ -109,9 +112,11 @@ def index(clips: tuple[Clip, ...], fps: float) -> Library:
     ):
         raise VivantError("A value in the library is not a finite number.", "Leave that clip out.")
     clips = tuple(_at_rate(clip, fps) for clip in clips)
+    pieces = _pieces(clips)
     mirror = mirror_of(clips[0])
     if mirror is not None:
         clips += tuple(mirrored(clip, mirror) for clip in clips)
+        pieces = np.tile(pieces, 2)
     described = [describe(clip) for clip in clips]
     pose, velocity, heading = (np.concatenate([one[part] for one in described]) for part in range(3))
     lengths = np.array([len(clip) for clip in clips])
@@ -121,6 +126,7 @@ def index(clips: tuple[Clip, ...], fps: float) -> Library:
     return Library(
         motion=motion,
         end=np.repeat(np.cumsum(lengths), lengths),
+        piece=pieces,
         pose=_table(pose / scales[0]),
         velocity=_table(velocity / scales[1]),
         scales=scales,
@@ -134,6 +140,11 @@ def _at_rate(clip: Clip, fps: float) -> Clip:
     if clip.fps == fps:
         return clip
     return resample(clip, np.arange(0, len(clip) - 1 + 1e-6, clip.fps / fps)).replace(fps=fps)
+
+
+def _pieces(clips: Sequence[Clip]) -> Index:
+    longest = max(round(min(PIECE * clips[0].fps, sum(map(len, clips)) / 4)), 1)
+    return np.cumsum(np.concatenate([np.arange(len(clip)) % longest == 0 for clip in clips]))
 
 
 def _end_to_end(clips: Sequence[Clip]) -> Clip:
@@ -232,19 +243,27 @@ def search(library: Library, query: Query, count: int, apart: int, weights: Weig
 
 
 def predict(library: Library, query: Query, matches: Matches, weights: Weights = WEIGHTS) -> Array:
-    """How much each of K stretches tells about a gap: the weights (K,) of a Gaussian process between them (kriging).
+    """How much each of K stretches tells about a gap, and about each other: the weights of a Gaussian process (1 + K, K).
 
     What stretches do beyond the spline is taken to be alike where their ends are (a Gaussian of the distance), to grow in
     proportion with the velocities at the ends, and to be uncertain by as much again.  Stretches that are alike share
-    their weight, and what no stretch resembles gets little.
+    their weight, and what no stretch resembles gets little.  The first row is the gap's (kriging); the others are what the
+    same process makes of each stretch without its own piece of the library (leave-one-out, in closed form).
     """
     posed, moving, travelled = _vectors(library, query, matches, weights)
     here = np.concatenate([posed, moving, travelled], axis=1)
     squares = np.sum(here**2, axis=1)
     apart = squares[:, None] + squares - 2 * here @ here.T
     alike = np.exp(-np.maximum(apart, 0) / (2 * REACH**2)) + moving @ moving.T
-    own, others = alike[0, 1:], alike[1:, 1:]
-    return np.linalg.solve(others + NOISE * np.eye(len(own)), own)
+    inverse = np.linalg.inv(alike[1:, 1:] + NOISE * np.eye(len(matches)))
+    told = np.concatenate([alike[:1, 1:], inverse])
+    told[0] = told[0] @ inverse
+    pieces = library.piece[matches.first]
+    for piece in np.unique(pieces):
+        own = np.nonzero(pieces == piece)[0]
+        told[1 + own] = -np.linalg.solve(inverse[np.ix_(own, own)], inverse[own])
+    told[1:][pieces[:, None] == pieces] = 0
+    return told
 
 
 def _vectors(library: Library, query: Query, matches: Matches, weights: Weights) -> tuple[Array, Array, Array]:

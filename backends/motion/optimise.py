@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""In-betweens put right: feet that stand, ground that holds, joints without jerks; keyed values stay bit for bit.
+"""In-betweens put right: feet that stand, jumps that fall, no jerks; keyed values stay bit for bit.
 
 Around the pose q that another solver made, each free frame gets rotation vectors r (and the root a shift) that minimise
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..common import rotations as quaternions
 from ..common.errors import VivantError
 from . import contacts as feet
-from . import ik, interpolate, metrics, retrieval, spline
+from . import flight, ik, interpolate, metrics, retrieval, spline
 from .clip import Clip
 
 Array = NDArray[np.floating]
@@ -209,7 +209,8 @@ def optimise(clip: Clip, keys: Mask, prior: Clip, contacts: Mask | None = None, 
 
     keys: bool (F,) or (F, J) of what is keyed in `clip`; prior: the clip that a solver filled.  Only what lies between two
     keys of a joint changes.  contacts (F, J): joints that the user wants to stand; those of a leg replace what is found
-    for it.  ground: its height, or None for that where the keyed feet are lowest.  Skeletons without legs are only smoothed.
+    for it.  ground: its height, or None for that where the keyed feet are lowest.  Where the keys show no feet that stand (no
+    legs, walking on the spot, flight) the motion is only smoothed.
     """
     shape = clip.rotations.shape[:2]
     keys = np.broadcast_to(keys[:, None] if keys.ndim == 1 else keys, shape)
@@ -222,11 +223,13 @@ def optimise(clip: Clip, keys: Mask, prior: Clip, contacts: Mask | None = None, 
     )
     positions = pose.forward()[0]
     size = float(np.linalg.norm(np.ptp(positions, axis=1), axis=-1).mean()) or 1.0
-    legs = feet.find_legs(clip)
-    places, pull = positions.copy(), np.full(shape, NEAR)
-    standing, floor = None, 0.0
+    legs, floor = _on_ground(feet.find_legs(clip), keys, pose, positions, contacts, ground)
     if legs:
-        floor, standing = _stances(legs, clip.parents, keys, free, positions, clip.fps, contacts, ground)
+        positions[..., 1] += _fall(legs, keys, free, pose, positions, floor)[:, None]
+    places, pull = positions.copy(), np.full(shape, NEAR)
+    standing = None
+    if legs:
+        standing = _stances(legs, free, positions, clip.fps, contacts, floor)
         touch = [leg.contact for leg in legs]
         places[:, touch] = standing.places
         pull[:, touch] = np.where(standing.near, STAND, NEAR)
@@ -292,28 +295,55 @@ def _cut(clip: Clip, rows: slice) -> Clip:
     return clip.replace(rotations=clip.rotations[rows], root=clip.root[rows], translations=moved)
 
 
-def _stances(
-    legs: tuple[feet.Leg, ...],
-    parents: NDArray[np.integer],
-    keys: Mask,
-    free: Mask,
-    positions: Array,
-    fps: float,
-    contacts: Mask | None,
-    ground: float | None,
-) -> tuple[float, feet.Plan]:
-    """The height of the ground, and where the feet belong."""
+def _on_ground(
+    legs: tuple[feet.Leg, ...], keys: Mask, pose: Clip, positions: Array, contacts: Mask | None, ground: float | None
+) -> tuple[tuple[feet.Leg, ...], float]:
+    """Those of the legs that stand, by what the keys show, or that are painted; and the height of the ground."""
+    if not legs:
+        return (), 0.0
     touch = [leg.contact for leg in legs]
-    paths = positions[:, touch]
-    whole = np.stack([keys[:, _ancestors(parents, leg.contact)].all(axis=1) for leg in legs], axis=1)
+    paths, sizes = positions[:, touch], _lengths(legs, positions)
+    whole = _whole(legs, keys, pose)
+    painted = np.zeros(len(legs), bool) if contacts is None else contacts[:, touch].any(axis=0)
+    kept = painted | feet.reaching(paths, positions[..., 1].min(axis=1), sizes, whole)
+    if not kept.any():
+        return (), 0.0
+    paths, sizes, whole = paths[:, kept], sizes[kept], whole[:, kept]
     floor = metrics.floor_height(paths[whole] if whole.any() else paths) if ground is None else ground
+    if ground is None and not feet.stands(paths, sizes, pose.fps, floor, whole):
+        kept = painted
+    return tuple(leg for leg, chosen in zip(legs, kept, strict=True) if chosen), floor
+
+
+def _whole(legs: tuple[feet.Leg, ...], keys: Mask, pose: Clip) -> Mask:
+    """In which frames the place of each foot is keyed (F, K)."""
+    return np.stack([keys[:, _ancestors(pose.parents, leg.contact)].all(axis=1) for leg in legs], axis=1)
+
+
+def _fall(legs: tuple[feet.Leg, ...], keys: Mask, free: Mask, pose: Clip, positions: Array, floor: float) -> Array:
+    """Bring the root onto the parabolas of jumps, in place; by how much it rose in each frame (F,)."""
+    clear = positions[:, [leg.contact for leg in legs], 1].min(axis=1) - floor
+    clear[~free[:, 0] & ~_whole(legs, keys, pose).all(axis=1)] = np.nan
+    height = pose.root[:, 1].copy()
+    pose.root[:, 1] = flight.fall(height, ~free[:, 0], clear, float(_lengths(legs, positions).max()), pose.fps)
+    return np.asarray(pose.root[:, 1] - height)
+
+
+def _lengths(legs: tuple[feet.Leg, ...], positions: Array) -> Array:
+    """Lengths (K,) of the legs from hip to ankle, metres."""
+    chains = [[leg.hip, leg.knee, leg.ankle] for leg in legs]
+    pieces = np.linalg.norm(np.diff(positions[:, chains], axis=2), axis=-1)
+    return np.asarray(np.median(pieces.sum(axis=2), axis=0))
+
+
+def _stances(
+    legs: tuple[feet.Leg, ...], free: Mask, positions: Array, fps: float, contacts: Mask | None, floor: float
+) -> feet.Plan:
+    """Where the feet belong."""
+    touch = [leg.contact for leg in legs]
     fixed = np.stack([~free[:, [leg.hip, leg.knee, leg.ankle]].all(axis=1) for leg in legs], axis=1)
-    sizes = np.array([
-        np.median(np.linalg.norm(np.diff(positions[:, [leg.hip, leg.knee, leg.ankle]], axis=1), axis=-1).sum(axis=1))
-        for leg in legs
-    ])  # fmt: skip
     painted = None if contacts is None else contacts[:, touch]
-    return floor, feet.plan(paths, fixed, sizes, fps, floor, painted)
+    return feet.plan(positions[:, touch], fixed, _lengths(legs, positions), fps, floor, painted)
 
 
 def _ancestors(parents: NDArray[np.integer], joint: int) -> list[int]:

@@ -3,8 +3,8 @@
 
 A stretch departs from the spline through its own frames at the gap's keys: that is what the spline alone would miss, and
 it vanishes at the keys, in velocity too.  The departures of many stretches, weighed by a Gaussian process
-(`library.predict`; by distance in long gaps), are added to the spline of the gap, so poses and velocities at both ends and
-partial keys inside are met.
+(`library.predict`; by distance in long gaps) and shrunk as far as the same process fails on those stretches themselves, are
+added to the spline of the gap, so poses and velocities at both ends and partial keys inside are met.
 """
 
 from __future__ import annotations
@@ -90,16 +90,16 @@ def queries(base: Clip, keys: Mask, gaps: Sequence[tuple[int, int]]) -> Iterator
 
 
 def _choice(searched: Library, query: Query, seed: int, fps: float) -> tuple[Matches, Array]:
-    """The stretches to blend, and their weights."""
+    """The stretches to blend, and their weights for `_trusted`."""
     if not seed and query.length <= SURE * fps:
         count = int(np.clip(FRAMES // query.length, LEAST, MOST))
         matches = library.search(searched, query, count, max(query.length // 4 - 1, 0))
         return matches, library.predict(searched, query, matches)
     matches = library.search(searched, query, NEAREST, max(query.length // 2, 1))
     if seed:
-        return matches[(seed - 1) % max(len(matches), 1) :][:1], np.ones(min(len(matches), 1))
+        return matches[(seed - 1) % max(len(matches), 1) :][:1], np.ones((1, min(len(matches), 1)))
     closeness = np.maximum(matches.distance, 1e-6) ** -POWER
-    return matches, closeness / (closeness.sum() + FAR**-POWER)
+    return matches, closeness[None] / (closeness.sum() + FAR**-POWER)
 
 
 def _write(
@@ -121,17 +121,32 @@ def _write(
     turns = np.swapaxes(found.rotations.reshape(len(matches), *base.rotations[span].shape), 0, 1)  # (F, K, J, 4)
     columns = turns.reshape(len(turns), -1, 4)
     own = fill_rotations(columns, np.tile(known, len(matches))).reshape(turns.shape)
-    turn = np.tensordot(quaternions.difference(own[inside], turns[inside]), weights, (1, 0))
+    turn = _trusted(quaternions.difference(own[inside], turns[inside]), weights)
     run = base.rotations[start:end].astype(np.float64)
     run[1:] = quaternions.multiply(run[1:], quaternions.exp(turn))
     filled.rotations[inner] = quaternions.continuous(run)[1:]
 
     joints = [0, *base.translations]
-    ways = _paths(found, joints).reshape(len(matches), len(turns), -1)
-    way = np.tensordot(weights, ways, 1)
-    shift = (way - fill_vectors(way, np.repeat(known[:, joints], 3, axis=1)))[inside].reshape(-1, len(joints), 3)
+    ways = np.swapaxes(_paths(found, joints).reshape(len(matches), len(turns), -1), 0, 1)  # (F, K, 3 M)
+    columns = ways.reshape(len(turns), -1)
+    own = fill_vectors(columns, np.tile(np.repeat(known[:, joints], 3, axis=1), len(matches))).reshape(ways.shape)
+    shift = _trusted((ways - own)[inside].reshape(-1, len(matches), len(joints), 3), weights)
     for column, path in enumerate((filled.root, *filled.translations.values())):
         path[inner] += shift[:, column].astype(path.dtype)
+
+
+def _trusted(departures: Array, weights: Array) -> Array:
+    """The departure (F, C, 3) of each channel that stretches' (F, K, C, 3) tell by their weights (1, K) or (1 + K, K).
+
+    Where there are weights for each stretch too, a prediction is worth what those were worth: it is multiplied with the slope
+    of the true departures on theirs, which is 1 for an honest one and 0 for one no better than none.
+    """
+    frames, count, channels = departures.shape[:3]
+    told = (weights @ departures.reshape(frames, count, -1)).reshape(frames, -1, channels, 3)
+    if len(weights) == 1:
+        return told[:, 0]
+    agreement, size = (np.einsum("fkcx,fkcx->c", told[:, 1:], values) for values in (departures, told[:, 1:]))
+    return told[:, 0] * np.clip(agreement / np.maximum(size, 1e-30), 0, 1)[:, None]
 
 
 def _paths(clip: Clip, joints: Sequence[int]) -> Array:

@@ -24,6 +24,8 @@ Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 Joints = Mapping[str, int]  # canonical joint -> index
 Fill = Callable[[Clip, Mask], tuple[Clip, list[str]]]
+Edit = Callable[[Clip], Clip]
+Answered = Callable[[Clip, Mask], tuple[Clip, Clip, list[str]]]
 
 SLOWEST, FASTEST = 0.95, 1.05  # frame rates over the body's that are not resampled
 ELSEWHERE = 0.5  # metres from its floor beyond which networks do worse
@@ -52,26 +54,56 @@ def fill(clip: Clip, keys: Mask, human: Mapping[str, str] | None, body: Clip, fi
     try:
         return fill_on_body(clip, keys)
     except UnknownBody as unlike:
-        rests = rest_pose(body)[0], rest_pose(clip)[0]
-        try:
-            theirs = indices(body, None, rests[0])
-        except VivantError:
-            raise unlike from None  # the solver knows another creature
-    ours = indices(clip, human, rests[1])
-    _check_legs(clip, ours)
+        refusal = unlike
     filled = interpolate.cubic(clip, keys)
     last, following = neighbours(keys)
     known = keys | (last < 0) | (following == len(clip))
 
-    seen = _seen(known, clip, ours, theirs, len(body.names))
-    times, rate = timeline(seen, clip.fps, body.fps)
-    moved = retarget(filled, body, _named(clip, ours), _named(body, theirs))
+    def answered(asked: Clip, given: Mask) -> tuple[Clip, Clip, list[str]]:
+        answer, said = fill_on_body(asked, given)
+        return interpolate.cubic(asked, given), answer, said
+
+    return _by_way_of(body, filled, known, human, answered, refusal)
+
+
+def edit(clip: Clip, joints: Sequence[int], human: Mapping[str, str] | None, body: Clip, edit_on_body: Edit) -> Clip:
+    """The clip with some joints turned otherwise: directly where edit_on_body(clip) knows it, else as its body turns otherwise.
+
+    All else stays bit for bit.  Arguments and errors as those of `fill`.
+    """
+    try:
+        return edit_on_body(clip)
+    except UnknownBody as unlike:
+        refusal = unlike
+    fixed = np.ones(clip.rotations.shape[:2], bool)
+    fixed[:, list(joints)] = False
+    return _by_way_of(body, clip, fixed, human, lambda asked, given: (asked, edit_on_body(asked), []), refusal)[0]
+
+
+def _by_way_of(
+    body: Clip, filled: Clip, known: Mask, human: Mapping[str, str] | None, answered: Answered, refusal: UnknownBody
+) -> tuple[Clip, list[str]]:
+    """A clip with what is not known (F, J) changed as a body's motion is, and sentences for the user.
+
+    answered: the body's motion, and where it is known (F, J'), as they were and are to be.  Raises the refusal of a body that
+    is no human.
+    """
+    rests = rest_pose(body)[0], rest_pose(filled)[0]
+    try:
+        theirs = indices(body, None, rests[0])
+    except VivantError:
+        raise refusal from None  # the solver knows another creature
+    ours = indices(filled, human, rests[1])
+    _check_legs(filled, ours)
+    seen = _seen(known, filled, ours, theirs, len(body.names))
+    times, rate = timeline(seen, filled.fps, body.fps)
+    moved = retarget(filled, body, _named(filled, ours), _named(body, theirs))
     asked = sample(_on_the_floor(moved, theirs), times).replace(fps=rate)
     given = seen[np.floor(times).astype(int)] & seen[np.ceil(times).astype(int)]
-    answer, said = fill_on_body(asked, given)
-    turns, shift = _change(interpolate.cubic(asked, given), answer)
+    before, after, said = answered(asked, given)
+    turns, shift = _change(before, after)
 
-    at = np.interp(np.arange(len(clip)), times, np.arange(len(times)))
+    at = np.interp(np.arange(len(filled)), times, np.arange(len(times)))
     rows = np.flatnonzero(_between(np.abs(turns).max(axis=(1, 2)) + np.abs(shift).max(axis=1), at) > 0)
     change = quaternions.exp(_between(turns, at[rows]))
     by_joint = {joint: change[:, index] for joint, index in theirs.items()}

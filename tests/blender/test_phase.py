@@ -17,6 +17,7 @@ from vivant.scene import phases, skeletons
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import posing
+from test_retarget import small_human
 
 BONES = {
     "Hips": ("", (0, 0, 1)),
@@ -147,6 +148,30 @@ def test_style_comes_from_another_action_of_the_rig(scene, tmp_path):
     assert bpy.ops.vivant.motion_phase(part="right arm", style=style.name) == {"FINISHED"}
     assert turns(made, "LeftArm").mean() == pytest.approx(sizes[0], rel=1e-5)
     assert turns(made, "RightArm").mean() > 1.5 * sizes[1]
+
+
+def test_a_part_of_any_human_is_edited_by_the_model_that_comes_along(scene):
+    made = small_human(seed=3, size=1.2)
+    bpy.context.scene.render.fps = 24
+    for bone in made.pose.bones:
+        bone.rotation_mode = "QUATERNION"
+        side = {"L": 1, "R": -1}.get(bone.name[0], 0) * (-1 if bone.name.endswith("Leg") else 1)
+        if bone.name.endswith(("Leg", "Arm")):
+            angles = 0.5 * side * np.sin(2 * np.pi * np.array(FRAMES) / 24)
+            posing.key(made, bone.name, "rotation_quaternion", FRAMES, [tuple(Quaternion((1, 0, 0), a)) for a in angles])
+    before, size = posing.bits(made), turns(made, "LeftArm").mean()
+    assert phases.parts_of(made) == ["right arm", "left arm", "right leg", "left leg", "torso"]
+    assert bpy.ops.vivant.motion_phase(part="left arm", amplitude=0.5) == {"FINISHED"}
+    after = posing.bits(made)
+    arm = ("LeftArm", "LeftForeArm", "LeftHand")
+    for key, value in before.items():
+        assert (after[key] == value) != any(f'"{bone}"' in key[0] for bone in arm), key
+    assert {key[0].split('"')[1] for key in after.keys() - before.keys()} <= set(arm)
+    assert turns(made, "LeftArm").mean() < 0.7 * size
+    made.pose.bones["Head"].constraints.new("LIMIT_ROTATION")
+    assert phases.parts_of(made) == []
+    with pytest.raises(VivantError, match="Constraints move the bones"):
+        phases.edited(made, "left arm", Edit(2))
 
 
 def test_what_cannot_be_edited_is_said_and_changes_nothing(scene, tmp_path):

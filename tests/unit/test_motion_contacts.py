@@ -157,3 +157,24 @@ def test_painted_contact_replaces_what_was_found() -> None:
     plan = contacts.plan(path, fixed, np.array([0.8, 0.8]), 30, 0.0, painted)
     np.testing.assert_array_equal(contacts.runs(plan.standing[:, 0]), [(10, 19)])
     assert np.ptp(plan.places[13:17, 0], axis=0).max() < 1e-9
+
+
+def test_a_foot_stands_where_most_of_its_known_low_steps_are_slow() -> None:
+    path, _ = glide(3.0)
+    size, known = np.array([0.8, 0.8]), np.ones((31, 2), bool)
+    assert not contacts.stands(path, size, 30, 0.0, known)
+    still = path.copy()
+    still[:16] = path[:1]
+    assert contacts.stands(still, size, 30, 0.0, known)
+    known[4:] = False
+    known[:3, 1] = False
+    assert contacts.stands(path, size, 30, 0.0, known)  # three steps tell nothing
+
+
+def test_what_never_comes_near_the_ground_is_no_foot() -> None:
+    path, _ = glide(1.0)
+    path[:, 1, 1] = 0.9
+    known = np.ones((31, 2), bool)
+    lowest, size = np.zeros(31), np.array([0.8, 0.8])
+    np.testing.assert_array_equal(contacts.reaching(path, lowest, size, known), [True, False])
+    np.testing.assert_array_equal(contacts.reaching(path, lowest, size, ~known), [True, True])

@@ -161,6 +161,22 @@ def test_as_a_solver_it_fills_the_gaps_itself() -> None:
     assert metrics.skating(feet, metrics.floor_height(feet)) < 0.3
 
 
+def test_feet_that_never_stand_are_left_as_they_are_unless_painted_or_given_the_ground() -> None:
+    """The known frames glide like the gap: a body on a treadmill, or a ghost."""
+    clip, _ = walker()
+    root = clip.root.copy()
+    root[:, 2] = np.linspace(0, 1.5, len(clip))
+    clip = clip.replace(root=root)
+    keys = np.ones(len(clip), bool)
+    keys[10:-10] = False
+    np.testing.assert_allclose(optimise.optimise(clip, keys, clip).forward()[0], clip.forward()[0], atol=1e-9)
+    painted = np.zeros(clip.rotations.shape[:2], bool)
+    painted[15:25, 3] = True
+    feet = optimise.optimise(clip, keys, clip, painted).forward()[0][:, [3, 6]]
+    assert np.ptp(feet[18:22, 0], axis=0).max() < 0.01 < 0.1 < np.ptp(feet[18:22, 1], axis=0).max()
+    assert np.abs(optimise.optimise(clip, keys, clip, ground=0.0).forward()[0] - clip.forward()[0]).max() > 0.01
+
+
 def test_a_painted_foot_is_held() -> None:
     clip, keys = walker()
     painted = np.zeros(clip.rotations.shape[:2], bool)

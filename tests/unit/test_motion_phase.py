@@ -191,6 +191,21 @@ def test_tempo_moves_the_dominant_frequency_and_keeps_the_size():
     np.testing.assert_allclose(speed(found[1.2], "left arm") / speed(clip, "left arm"), 1.2, rtol=0.05)
 
 
+@pytest.mark.parametrize("beats", [2, 3])
+def test_a_channel_that_beats_several_times_in_a_swing_is_read_as_one_swing(beats):
+    clip, latents = swinging(hertz=0.8)
+    faster = {
+        part: Latent(one.amplitude, beats * one.frequency, one.offset, np.unwrap(one.phase, axis=0, period=1) * beats % 1)
+        for part, one in latents.items()
+    }
+    for change in (Edit(tempo=0.8), Edit(tempo=1.2), Edit(shift=0.25), Edit(amplitude=1.4, shift=-0.1)):
+        found, expected = (edit.apply(clip, HUMAN, known, {"left arm": change}) for known in (faster, latents))
+        assert np.abs(expected.rotations - clip.rotations).max() > 0.05
+        np.testing.assert_allclose(found.rotations[30:-30], expected.rotations[30:-30], atol=0.03)
+        if change.tempo != 1:
+            assert dominant(found, "left arm") / dominant(clip, "left arm") == pytest.approx(change.tempo, rel=0.03)
+
+
 @pytest.mark.parametrize("shift", [-0.2, 0.1, 0.5])
 def test_shift_is_the_swing_of_another_time_in_the_cycle(shift):
     clip, latents = swinging(hertz=1.0)  # thirty frames a cycle

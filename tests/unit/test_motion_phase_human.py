@@ -11,6 +11,7 @@ from vivant.backends.common import rotations as quaternions
 from vivant.backends.motion import interpolate, solve, stand_in
 from vivant.backends.motion.clip import Clip
 from vivant.backends.motion.phase import solver
+from vivant.backends.motion.phase.edit import Edit
 from vivant.backends.motion.phase.model import PhaseModel
 from vivant.backends.motion.retarget import retarget
 
@@ -136,3 +137,30 @@ def test_names_that_say_nothing_are_mapped():
     filled, report = solve.inbetween(strange, keys, "phase", human=mapping)
     assert report.solver == "phase"
     np.testing.assert_array_equal(filled.rotations, solve.inbetween(clip, keys, "phase")[0].rotations)
+
+
+def test_a_part_of_another_human_is_edited_as_the_models_own_and_nothing_else(phases):
+    own = solver.body_of(phases)
+    clip = retarget(walk(body(), 140), body(size=1.3, drop=20.0, yaw=40.0, seed=6))
+    seen, human = retarget(clip, own), {name: name for name in clip.names if not name.startswith("finger")}
+    for part, joints in (("left arm", LIMBS), ("right leg", ("thigh", "shin", "foot"))):
+        side = part[0].upper()
+        moved = [clip.names.index(f"{joint}.{side}") for joint in joints]
+        others = [joint for joint in range(len(clip.names)) if joint not in moved]
+        for change in (Edit(amplitude=1.4), Edit(tempo=1.2, shift=0.1)):
+            expected = turns_from(seen, solver.edited(phases, seen, part, change), THEIRS)
+            changed = solver.edited(phases, clip, part, change, human=human)
+            found = turns_from(clip, changed, OURS)
+            assert changed.rotations[:, others].tobytes() == clip.rotations[:, others].tobytes()
+            assert changed.root.tobytes() == clip.root.tobytes()
+            for joint in (f"{joint}.{side}" for joint in joints):
+                assert np.abs(expected[joint]).max() > 0.05
+                np.testing.assert_allclose(found[joint], expected[joint], atol=1e-5)
+    wide = walk(body(size=0.9, seed=4), 140, wide=0.9)
+    styled = solver.edited(phases, clip, "left arm", Edit(), wide)
+    assert (
+        np.ptp(styled.rotations, axis=0)[clip.names.index("upper_arm.L")].max()
+        > 1.2 * np.ptp(clip.rotations, axis=0)[clip.names.index("upper_arm.L")].max()
+    )
+    torso = solver.members_of(phases, "torso", clip)
+    assert sorted(torso) == sorted(["spine1", "spine2", "spine3", "neck", "head"])

@@ -204,11 +204,38 @@ def test_twins_share_the_weight_of_one_and_what_is_far_has_less():
 
     def weights(*first):
         stretches = library.Matches(np.array(first), np.full(len(first), 30), np.zeros(len(first)))
-        return library.predict(searched, query, stretches)
+        return library.predict(searched, query, stretches)[0]
 
     once, twice = weights(40), weights(40, 160)
     assert once[0] > twice[0] == pytest.approx(twice[1], rel=1e-3) and once[0] < twice.sum() < 1
     assert weights(55)[0] < 0.8 * once[0]  # half a step later
+
+
+def test_each_stretch_is_predicted_as_if_its_piece_of_the_library_and_its_mirror_image_were_not_there():
+    searched = library.index(tuple(noisy(walk(phase, 150), one) for one, phase in enumerate((0.0, 1.0))), 30.0)
+    assert list(np.bincount(searched.piece)[1:]) == [120, 120, 60] * 2  # two seconds and a half, and a mirror image of each
+    query = query_of(noisy(walk(0.7), 3), 40, 12)
+    found = library.search(searched, query, 60, 2)
+    weights = library.predict(searched, query, found)
+    pieces = searched.piece[found.first]
+    posed, moving, travelled = (rows[1:] for rows in library._vectors(searched, query, found, library.WEIGHTS))
+    here = np.concatenate([posed, moving, travelled], axis=1)
+    alike = np.exp(-np.sum((here[:, None] - here) ** 2, axis=-1) / (2 * library.REACH**2)) + moving @ moving.T
+    for one in range(0, len(found), 7):
+        rest = np.nonzero(pieces != pieces[one])[0]
+        expected = np.zeros(len(found))
+        expected[rest] = np.linalg.solve(alike[np.ix_(rest, rest)] + library.NOISE * np.eye(len(rest)), alike[rest, one])
+        np.testing.assert_allclose(weights[1 + one], expected, atol=1e-5)
+
+
+def test_what_is_told_counts_as_far_as_it_held_among_the_stretches_themselves():
+    rng = np.random.default_rng(2)
+    told, weights = rng.normal(size=(5, 8, 3, 3)), np.vstack([rng.normal(size=(1, 8)), 2 * np.eye(8)])
+    plain = np.tensordot(told, weights[0], (1, 0))
+    np.testing.assert_allclose(retrieval._trusted(told, weights[:1]), plain)
+    np.testing.assert_allclose(retrieval._trusted(told, weights), plain / 2)  # told twice as large as it was
+    weights[1:] *= -1
+    assert not retrieval._trusted(told, weights).any()
 
 
 def test_a_clip_is_continued_at_its_velocity_beyond_the_frames_that_may_be_read():

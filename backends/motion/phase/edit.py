@@ -26,6 +26,7 @@ from .periodic import Latent, wrap
 Array = NDArray[np.floating]
 Curves = TypeVar("Curves", NDArray[np.floating], NDArray[np.complexfloating])
 SLOWEST = 0.25  # hertz; a part that stands still keeps a clock
+MOST = 3  # cycles of a channel in one swing
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def apply(clip: Clip, parts: Parts, latents: Mapping[str, Latent], edits: Mappin
         if edit == Edit():
             continue
         leader, channel = _leader(clip.fps, list(latents), [(latents, rotations[:, joints])])
-        cycles = clock(latents[leader], channel, clip.fps)
+        cycles = _once_a_swing(clock(latents[leader], channel, clip.fps), rotations[:, joints])
         cycles = np.maximum.accumulate(_locked(cycles, _harmonics(cycles, rotations[:, joints])))
         mean, swing = oscillation(rotations[:, joints], cycles)
         wanted = cycles[origin] + edit.tempo * (cycles - cycles[origin]) + edit.shift
@@ -100,6 +101,22 @@ def _in_step(
     clocks = [clock(latents[part], channel, clip.fps) for clip, latents in (a, b)]
     first, second = (_harmonics(cycles, q) for cycles, q in zip(clocks, turning, strict=True))
     return _locked(clocks[0], first), np.maximum.accumulate(_locked(clocks[1], second, first.mean(axis=0)))
+
+
+def _once_a_swing(cycles: Array, rotations: Array) -> Array:
+    """A clock (F,) that counts whole swings, where a channel beats several times in one, as slow steps and odd gaits have it.
+
+    A swing is the fewest cycles after which joints turn as before, to a correlation of a half, else those that do best.
+    """
+    swing = oscillation(rotations, cycles)[1].reshape(len(cycles), -1)
+    unlike = []
+    for count in range(1, min(MOST, int(cycles[-1] - cycles[0]) - 1) + 1):
+        now = np.flatnonzero(cycles + count <= cycles[-1])
+        later = swing[np.rint(np.interp(cycles[now] + count, cycles, np.arange(len(cycles)))).astype(int)]
+        unlike.append(float(np.sum((later - swing[now]) ** 2) / (np.sum(later**2) + np.sum(swing[now] ** 2) + 1e-12)))
+        if unlike[-1] < 0.5:
+            return cycles / count
+    return cycles / (np.argmin(unlike) + 1) if unlike else cycles
 
 
 def _harmonics(cycles: Array, rotations: Array) -> NDArray[np.complexfloating]:

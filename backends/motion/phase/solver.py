@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from ...common import rotations as quaternions
 from ...common import weights as weight_files
 from ...common.errors import NeedsWeights, VivantError
-from .. import interpolate, library, stand_in
+from .. import humanoid, interpolate, library, stand_in
 from ..clip import Clip
-from ..retarget import retarget
+from ..retarget import indices, rest_pose, retarget
 from ..stand_in import UnknownBody
 from . import edit, sampler
 from .edit import Edit
@@ -257,6 +257,43 @@ def _styled(
         rotations[start + 1 : end, touched] = bent.rotations[start + 1 : end, touched]
         result = result.replace(rotations=rotations)
     return result
+
+
+def edited(
+    model: PhaseModel,
+    clip: Clip,
+    part: str,
+    change: Edit,
+    style: Clip | None = None,
+    human: Mapping[str, str] | None = None,
+) -> Clip:
+    """The clip with one part larger, faster or later, or in the manner of another clip, and all else bit for bit.
+
+    Humans of other skeletons than the model's are edited by way of it; `human` as in `fill`.
+    Raises VivantError for what is neither the model's skeleton nor a human, and for a clip shorter than a window of the model.
+    """
+
+    def on_its_own(whole: Clip) -> Clip:
+        small = changed = fitted(whole, model)
+        if style is not None:
+            changed = styled(model, small, small, part, on_body(style, model, human))
+        if change != Edit():
+            changed = edit.apply(changed, model.parts_of(small), model.latents(changed), {part: change})
+        return written(whole, changed)
+
+    joints = [clip.names.index(name) for name in members_of(model, part, clip, human)]
+    return stand_in.edit(clip, joints, human, body_of(model), on_its_own)
+
+
+def members_of(model: PhaseModel, part: str, clip: Clip, human: Mapping[str, str] | None = None) -> list[str]:
+    """The joints of a part that a clip of the model's skeleton has, or a human of another one.  Raises as `edited`."""
+    if set(model.names) <= set(clip.names):
+        return list(model.parts[part])
+    body = body_of(model)
+    wanted = {joint for joint, at in indices(body, None, rest_pose(body)[0]).items() if body.names[at] in model.parts[part]}
+    if not wanted.isdisjoint(humanoid.SPINE):
+        wanted.update(humanoid.SPINE)
+    return [clip.names[at] for joint, at in indices(clip, human, rest_pose(clip)[0]).items() if joint in wanted]
 
 
 def styled(model: PhaseModel, changed: Clip, small: Clip, part: str, other: Clip) -> Clip:
