@@ -384,9 +384,11 @@ def test_a_rig_that_stands_as_before_is_asked_once_and_again_after_any_change(sc
     count, found = steps()
     assert count > 0 and "aim a" in first and "aim a" not in found
     solver.pole_target = rig
-    rig.pose.bones["aim a"].lock_location = rig.pose.bones["aim a"].lock_rotation = (True,) * 3
-    assert "aim a" not in steps()[1]
-    rig.pose.bones["aim a"].lock_location = rig.pose.bones["aim a"].lock_rotation = (False,) * 3
+    for locked in (True, False):
+        aim = rig.pose.bones["aim a"]
+        aim.lock_location = aim.lock_rotation = (locked,) * 3
+        aim.lock_rotation_w = locked
+        assert ("aim a" in steps()[1]) != locked
     rig.pose.bones["hips"].location.x = 0.5
     bpy.context.view_layer.update()
     assert steps()[0] > 0
