@@ -57,6 +57,7 @@ from vivant.backends.motion.transformer.network import (  # noqa: E402
 AT_ONCE = (1024, 96, 64, 48, 32)  # windows in a step, by length; the last two lengths share their place
 SAMPLES = 256  # windows that errors are measured on, for each gap
 AFTER, PARTIAL = 0.5, 0.1  # shares of windows that know more than one frame after the gap, and that have other keys
+GRAFTED = 0.15  # share of windows with a part of the body from another
 WEIGHTS = (1.0, 0.5, 0.2)  # of L2P, L2Q and steps
 
 
@@ -65,6 +66,10 @@ class Motion:
 
     def __init__(self, clips: Sequence[Clip], body: Body) -> None:
         self.body = body
+        self.below = torch.eye(len(body.names), dtype=torch.bool)  # row: joint, column: one that it is, or is a descendant of
+        for joint, parent in enumerate(body.parents):
+            if parent >= 0:
+                self.below[joint] |= self.below[parent]
         rows = [np.concatenate([np.moveaxis(c.rotations, 2, 1).reshape(len(c), -1), c.root], 1) for c in clips]
         self.frames = torch.from_numpy(np.concatenate(rows)).float()
         lengths = torch.tensor([len(clip) for clip in clips])
@@ -114,9 +119,18 @@ class Motion:
             flip = (torch.rand(count) < 0.5)[:, None]
             a, b = mirror(self.body, q, p)
             q, p = torch.where(flip, a, q), torch.where(flip, b, p)
+            q, exists = self._graft(q, exists, gaps)
         known = self._known(gaps, exists)
         q, p, *_ = align(q, p)
         return Windows(q, p, known, prior.neighbours(known), gaps)
+
+    def _graft(self, q: Tensor, exists: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
+        """A limb, or the body from some joint on, of the next window for some: people nobody has seen move otherwise."""
+        count = len(gaps)
+        theirs = exists.roll(1, 0)
+        some = (torch.rand(count) < GRAFTED) & theirs.gather(1, PAST + gaps[:, None])[:, 0]
+        joints = self.below[:, torch.randint(1, len(self.below), (count,))] & some
+        return torch.where(joints[..., None], q.roll(1, 2), q), exists & (theirs | ~some[:, None])
 
     def _known(self, gaps: Tensor, exists: Tensor) -> Tensor:
         """Keys (J, B, T): whole poses around the gap; some have joints or breakdowns inside, or lone poses around."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""In-betweens put right: feet that stand, jumps that fall, no jerks; keyed values stay bit for bit.
+"""In-betweens put right: feet that stand, jumps that fall, joints in range, no jerks; keyed values stay bit for bit.
 
 Around the pose q that another solver made, each free frame gets rotation vectors r (and the root a shift) that minimise
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..common import rotations as quaternions
 from ..common.errors import VivantError
 from . import contacts as feet
-from . import flight, ik, interpolate, metrics, retrieval, spline
+from . import flight, ik, interpolate, limits, metrics, retrieval, spline
 from .clip import Clip
 
 Array = NDArray[np.floating]
@@ -204,13 +204,21 @@ def solve_blocks(blocks: Array, right: Array, damping: float = 0.0) -> Array:
     return result.reshape(-1, size)[:frames]
 
 
-def optimise(clip: Clip, keys: Mask, prior: Clip, contacts: Mask | None = None, ground: float | None = None) -> Clip:
+def optimise(
+    clip: Clip,
+    keys: Mask,
+    prior: Clip,
+    contacts: Mask | None = None,
+    ground: float | None = None,
+    library: Sequence[Clip] = (),
+) -> Clip:
     """A filled clip with feet that do not slide or sink and joints that do not jerk.
 
     keys: bool (F,) or (F, J) of what is keyed in `clip`; prior: the clip that a solver filled.  Only what lies between two
     keys of a joint changes.  contacts (F, J): joints that the user wants to stand; those of a leg replace what is found
     for it.  ground: its height, or None for that where the keyed feet are lowest.  Where the keys show no feet that stand (no
-    legs, walking on the spot, flight) the motion is only smoothed.
+    legs, walking on the spot, flight) the motion is only smoothed.  library: clips that show, like the keys, how far the joints
+    turn, if they are of the same joints.
     """
     shape = clip.rotations.shape[:2]
     keys = np.broadcast_to(keys[:, None] if keys.ndim == 1 else keys, shape)
@@ -221,6 +229,9 @@ def optimise(clip: Clip, keys: Mask, prior: Clip, contacts: Mask | None = None, 
     pose = prior.replace(
         rotations=quaternions.normalise(prior.rotations.astype(np.float64)), root=prior.root.astype(np.float64)
     )
+    shown = [other.rotations for other in library if list(other.names) == list(clip.names)]
+    allowed = limits.learn([(clip.rotations, keys), *((q, np.ones(q.shape[:2], bool)) for q in shown)])
+    pose.rotations[:] = np.where(free[..., None], allowed.within(pose.rotations), pose.rotations)
     positions = pose.forward()[0]
     size = float(np.linalg.norm(np.ptp(positions, axis=1), axis=-1).mean()) or 1.0
     legs, floor = _on_ground(feet.find_legs(clip), keys, pose, positions, contacts, ground)
@@ -245,7 +256,8 @@ def optimise(clip: Clip, keys: Mask, prior: Clip, contacts: Mask | None = None, 
             movable = entries[rows] & ((inside >= start) & (inside < start + CHUNK))[:, None]
             problem = Problem(part, movable, places[rows], pull[rows], [leg.contact for leg in legs], floor, size)
             solved = problem.posed(problem.solve())
-            pose.rotations[rows], pose.root[rows] = solved.rotations, solved.root
+            turned = np.where(movable[:, :-3:3, None], allowed.within(solved.rotations), solved.rotations)
+            pose.rotations[rows], pose.root[rows] = turned, solved.root
     if standing is not None:
         _plant(legs, pose, free, standing)
 
@@ -275,7 +287,7 @@ def solve_optimise(
         prior, said = retrieval.retrieve(clip, keys, library, seed) if library else (interpolate.cubic(clip, keys), [])
     except VivantError as error:
         prior, said = interpolate.cubic(clip, keys), [f"{error.message} The spline was optimised instead."]
-    return optimise(clip, keys, prior, painted, ground), said
+    return optimise(clip, keys, prior, painted, ground, library), said
 
 
 def _painted(clip: Clip, contacts: Mapping[str, Ranges]) -> Mask:
