@@ -86,9 +86,11 @@ def sliders(phases: model.PhaseModel, clips: Sequence[Clip]) -> None:
         for part in ENDS:
             edited = (edit.apply(clip, parts, latents, {part: Edit(amplitude=k)}) for k in AMPLITUDES)
             gains.append([speed(one, parts[part]) for one in edited])
-            if dominant(path(clip, part), clip.fps)[1] > SWINGS:
+            hertz, share = dominant(path(clip, part), clip.fps)
+            if share > SWINGS:
+                slowest = min(SLOWEST, 0.9 * TEMPOS[0] * hertz)  # what is slower is drift
                 edited = (edit.apply(clip, parts, latents, {part: Edit(tempo=k)}) for k in TEMPOS)
-                tempos.append([dominant(path(one, part), clip.fps, SLOWEST * TEMPOS[0])[0] for one in edited])
+                tempos.append([dominant(path(one, part), clip.fps, slowest)[0] for one in edited])
     for name, values, measured in (("amplitude", AMPLITUDES, gains), ("tempo", TEMPOS, tempos)):
         found = np.array(measured) / np.array(measured)[:, [values.index(1.0)]]
         one_way = np.all(np.diff(found, axis=1) > 0, axis=1)
