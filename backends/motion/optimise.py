@@ -3,7 +3,7 @@
 
 Around the pose q that another solver made, each free frame gets rotation vectors r (and the root a shift) that minimise
 
-    wa |q̈|² + wx |ẍ|² + wp |x - x_prior|² + wf Σ_standing |x_foot - place|² + wh Σ max(0, floor - y_foot)²
+    wa |q̈|² + wx |ẍ|² + wp |x - x_prior|² + wr Σ_tips |r|² + wf Σ_standing |x_foot - place|² + wh Σ max(0, floor - y_foot)²
 
 with q exp(r) as rotations and x the joints' positions by forward kinematics, in units of the body's size.  Keyed (joint,
 frame) entries are no variables at all.  The rest are solved by Levenberg and Marquardt's method: frames couple with
@@ -32,6 +32,7 @@ ITERATIONS = 2
 CHUNK = 90  # frames solved at once
 # Accelerations count as at 30 frames a second.  wf of 30, 3 and 1 on training takes: feet the same, poses nearer with less.
 TURN, PATH, NEAR, STAND, GROUND = 0.003, 0.03, 1.0, 3.0, 30.0  # wa, wx, wp, wf, wh
+TIP = 0.01  # wr, of joints that carry none: no position tells how they turn
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ class Problem:
         """Angular acceleration (F - 2, J, 3) of the pose, radians a frame squared."""
         turn = quaternions.difference(self.pose.rotations[:-1], self.pose.rotations[1:])
         return np.diff(turn, axis=0)
+
+    @functools.cached_property
+    def tips(self) -> Array:
+        """By how much each variable (3 J + 3,) is drawn to zero."""
+        carries = np.isin(np.arange(len(self.pose.parents)), self.pose.parents)
+        return np.append(np.where(np.repeat(carries, 3), 0, TIP), np.zeros(3))
 
     @functools.cached_property
     def second(self) -> Array:
@@ -83,7 +90,7 @@ class Problem:
         positions = self.posed(variables).forward()[0]
         bend, path, away, depth = self._residuals(variables, positions)
         squares = TURN * np.sum(bend**2) + PATH * np.sum(path**2) + GROUND * np.sum(depth**2)
-        return float(squares + np.sum(self.pull[..., None] * away**2)) / 2
+        return float(squares + np.sum(self.pull[..., None] * away**2) + np.sum(self.tips * variables**2)) / 2
 
     def linearised(self, variables: Array) -> tuple[Array, Array]:
         """Gradient (F, D) and the three upper block diagonals (3, F, D, D) of the Gauss-Newton matrix."""
@@ -96,6 +103,7 @@ class Problem:
         force = self.pull[..., None] * away + PATH * np.tensordot(self.second.T, path, 1)
         force[:, self.feet, 1] -= GROUND * depth
         gradient = np.einsum("fpd,fp->fd", slopes, force.reshape(frames, -1))
+        gradient += self.tips * variables
         gradient[:, :-3] += TURN * np.tensordot(self.second.T, bend, 1).reshape(frames, -1)
 
         stiff = np.repeat(self.pull, 3, axis=1)
@@ -112,7 +120,7 @@ class Problem:
             block = np.swapaxes(a, 1, 2) @ (weights * b)
             block[:, range(size), range(size)] += share[..., 0] * turning * self.free[: frames - ahead] * self.free[ahead:]
             blocks[ahead, : frames - ahead] = block
-        blocks[0][:, range(size), range(size)] += ~self.free
+        blocks[0][:, range(size), range(size)] += self.tips * self.free + ~self.free
         return gradient * self.free, blocks
 
     def solve(self) -> Array:
@@ -291,13 +299,16 @@ def solve_optimise(
 
 
 def _painted(clip: Clip, contacts: Mapping[str, Ranges]) -> Mask:
-    """Contacts by name and range as (F, J)."""
+    """Contacts by name and range as (F, J); whichever joint of a foot is painted, its leg stands."""
     result = np.zeros(clip.rotations.shape[:2], bool)
     for name, ranges in contacts.items():
         if name not in clip.names:
             raise VivantError(f"There is no joint '{name}' to plant.", "Name a joint of the clip.")
         for first, last in ranges:
             result[max(first, 0) : last + 1, list(clip.names).index(name)] = True
+    for leg in feet.find_legs(clip):
+        line = [leg.contact, *_ancestors(clip.parents, leg.contact)]
+        result[:, leg.contact] = result[:, line[: line.index(leg.ankle) + 1]].any(axis=1)
     return result
 
 
