@@ -141,6 +141,16 @@ def test_jitter_is_smoothed_and_a_joint_alone_is_a_clip() -> None:
     assert np.array_equal(result.rotations[keys], clip.rotations[keys]) and np.isfinite(result.rotations).all()
 
 
+def test_what_a_solver_found_for_heads_and_hands_is_kept() -> None:
+    """They carry nothing: no position tells how they turn."""
+    clip, keys = walker(metres=0.0)
+    shake = np.zeros((len(clip), len(NAMES), 3))
+    shake[2:-2, -1, 1] = 0.3 * np.sin(np.arange(len(clip) - 4) * 2 * np.pi / 10)
+    prior = clip.replace(rotations=quaternions.multiply(clip.rotations, quaternions.exp(shake)))
+    turned = quaternions.log(optimise.optimise(clip, keys, prior).rotations[:, -1])[:, 1]
+    assert np.abs(turned - shake[:, -1, 1])[4:-4].max() < 0.1
+
+
 def test_frames_outside_the_keys_and_clips_without_gaps_do_not_change() -> None:
     clip, _ = walker()
     keys = np.zeros(len(clip), bool)
