@@ -84,7 +84,7 @@ def rigify(window, given):
         bpy.data.objects.remove(meta)
         bpy.ops.wm.save_as_mainfile(filepath=str(kept), copy=True)
     else:
-        bpy.ops.wm.open_mainfile(filepath=str(kept))
+        bpy.ops.wm.open_mainfile(filepath=str(kept), use_scripts=True)
     yield 1.0
     rig = bpy.data.objects["Human"]
     for limb in ("thigh_parent", "upper_arm_parent"):
