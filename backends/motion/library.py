@@ -28,7 +28,7 @@ GROUND = np.array([1.0, 0.0, 1.0])
 WARP = (0.8, 1.25)  # length of a stretch over that of the gap
 STIFF = 20  # gaps of fewer frames take stretches as long as they: what resampling does to them would count
 FINENESS = 2  # frames between the lengths that are tried
-PIECE = 2.0  # seconds that are left out together, and with them their mirror image; less where a library has not four such
+PIECE = 0.25  # of a library at most is left out together: a clip and its mirror image, or a part of a long one
 ASYMMETRY = 0.1  # of the skeleton's size: a rest pose further than this from its mirror image has none
 
 
@@ -143,7 +143,7 @@ def _at_rate(clip: Clip, fps: float) -> Clip:
 
 
 def _pieces(clips: Sequence[Clip]) -> Index:
-    longest = max(round(min(PIECE * clips[0].fps, sum(map(len, clips)) / 4)), 1)
+    longest = max(round(PIECE * sum(map(len, clips))), 1)
     return np.cumsum(np.concatenate([np.arange(len(clip)) % longest == 0 for clip in clips]))
 
 

@@ -213,7 +213,7 @@ def test_twins_share_the_weight_of_one_and_what_is_far_has_less():
 
 def test_each_stretch_is_predicted_as_if_its_piece_of_the_library_and_its_mirror_image_were_not_there():
     searched = library.index(tuple(noisy(walk(phase, 150), one) for one, phase in enumerate((0.0, 1.0))), 30.0)
-    assert list(np.bincount(searched.piece)[1:]) == [120, 120, 60] * 2  # two seconds and a half, and a mirror image of each
+    assert list(np.bincount(searched.piece)[1:]) == [150] * 4  # a quarter of the library each, and its mirror image
     query = query_of(noisy(walk(0.7), 3), 40, 12)
     found = library.search(searched, query, 60, 2)
     weights = library.predict(searched, query, found)
@@ -231,11 +231,13 @@ def test_each_stretch_is_predicted_as_if_its_piece_of_the_library_and_its_mirror
 def test_what_is_told_counts_as_far_as_it_held_among_the_stretches_themselves():
     rng = np.random.default_rng(2)
     told, weights = rng.normal(size=(5, 8, 3, 3)), np.vstack([rng.normal(size=(1, 8)), 2 * np.eye(8)])
-    plain = np.tensordot(told, weights[0], (1, 0))
-    np.testing.assert_allclose(retrieval._trusted(told, weights[:1]), plain)
-    np.testing.assert_allclose(retrieval._trusted(told, weights), plain / 2)  # told twice as large as it was
-    weights[1:] *= -1
-    assert not retrieval._trusted(told, weights).any()
+    plain, pieces = np.tensordot(told, weights[0], (1, 0)), np.repeat(range(4), 2)
+    np.testing.assert_allclose(retrieval._trusted(told, weights[:1], pieces), plain)
+    np.testing.assert_allclose(retrieval._trusted(told, weights, pieces), plain / 2)  # told twice as large as it was
+    weights[1:3] *= -1  # one of four pieces says the opposite
+    assert np.all(np.abs(retrieval._trusted(told, weights, pieces)) < np.abs(plain) / 4)
+    weights[3:] *= -1
+    assert not retrieval._trusted(told, weights, pieces).any()
 
 
 def test_a_clip_is_continued_at_its_velocity_beyond_the_frames_that_may_be_read():
