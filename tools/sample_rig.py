@@ -11,17 +11,27 @@ import numpy as np
 from mathutils import Vector
 
 
-def import_fox(path: pathlib.Path) -> bpy.types.Object:
-    """A glTF rig in its walk, with the importer's helper shapes taken away."""
+def import_rig(path: pathlib.Path) -> bpy.types.Object:
+    """A glTF rig, with the importer's helper shapes taken away."""
     bpy.ops.import_scene.gltf(filepath=str(path))
     rig = next(obj for obj in bpy.context.selected_objects if obj.type == "ARMATURE")
     for bone in rig.pose.bones:
         bone.custom_shape = None
     for obj in [obj for obj in bpy.data.objects if obj.name.startswith("Icosphere")]:
         bpy.data.objects.remove(obj)
-    action = bpy.data.actions["Walk"]
-    rig.animation_data.action = action
+    return rig
+
+
+def show(rig: bpy.types.Object, action: bpy.types.Action) -> None:
+    """Let a rig play an action with one slot."""
+    rig.animation_data_create().action = action
     rig.animation_data.action_slot = action.slots[0]
+
+
+def import_fox(path: pathlib.Path) -> bpy.types.Object:
+    """A glTF rig in its walk."""
+    rig = import_rig(path)
+    show(rig, bpy.data.actions["Walk"])
     return rig
 
 
