@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import bpy
 import numpy as np
@@ -56,7 +56,7 @@ def parts_of(take: bpy.types.Action) -> list[Part]:
 def add(armature: bpy.types.Object, take: bpy.types.Action, parts: Sequence[Part]) -> int:
     """Write parts into the take that the armature shows, at its strength, and keep them; returns the number of new keys."""
     kept = [old for old in parts_of(take) if not any(old.overlaps(new) for new in parts)]
-    takes.note(take, parts=json.dumps([asdict(part) for part in (*kept, *parts)]))
+    takes.note(take, parts=json.dumps([vars(part) for part in (*kept, *parts)]))
     return _write(armature, take, parts, strength_of(take))
 
 
