@@ -208,6 +208,22 @@ def test_contacts_are_painted_by_name_and_a_hand_stays_at_its_key() -> None:
     assert "no joint 'tail'" in wrong.fallback
 
 
+@pytest.mark.parametrize("painted", ["foot.L", "toe.L", "tip.L"])
+def test_a_leg_stands_whichever_joint_of_its_foot_is_painted(painted: str) -> None:
+    clip, keys = walker()
+    for side, ankle in (("L", 3), ("R", 6)):
+        for name, offset in (("toe", (0, -0.05, 0.12)), ("tip", (0, 0, 0.06))):
+            count = len(clip.names)
+            parents = np.append(clip.parents, ankle if name == "toe" else count - 1)
+            still = np.tile([1.0, 0, 0, 0], (len(clip), 1, 1))
+            turns = np.concatenate([clip.rotations, still], axis=1)
+            names, offsets = [*clip.names, f"{name}.{side}"], np.vstack([clip.offsets, offset])
+            clip = Clip(names, parents, offsets, clip.fps, turns, clip.root)
+    legs = {leg.ankle: leg.contact for leg in contacts.find_legs(clip)}
+    held, _ = solve.inbetween(clip, keys, "optimise", contacts={painted: [(12, 23)]})
+    assert np.ptp(held.forward()[0][12:24, legs[3]], axis=0).max() < 1e-3
+
+
 def test_feet_are_kept_above_the_ground_that_is_given() -> None:
     clip, keys = walker(metres=0.0)
     dive = clip.root.copy()
