@@ -3,7 +3,7 @@
 
 Around the pose q that another solver made, each free frame gets rotation vectors r (and the root a shift) that minimise
 
-    wa |q̈|² + wx |ẍ|² + wp |x - x_prior|² + wr Σ_tips |r|² + wf Σ_standing |x_foot - place|² + wh Σ max(0, floor - y_foot)²
+    wa |q̈|² + wx |ẍ|² + wp |x - x_prior|² + wr |r|² + wf Σ_standing |x_foot - place|² + wh Σ max(0, floor - y_foot)²
 
 with q exp(r) as rotations and x the joints' positions by forward kinematics, in units of the body's size.  Keyed (joint,
 frame) entries are no variables at all.  The rest are solved by Levenberg and Marquardt's method: frames couple with
@@ -32,7 +32,7 @@ ITERATIONS = 2
 CHUNK = 90  # frames solved at once
 # Accelerations count as at 30 frames a second.  wf of 30, 3 and 1 on training takes: feet the same, poses nearer with less.
 TURN, PATH, NEAR, STAND, GROUND = 0.003, 0.03, 1.0, 3.0, 30.0  # wa, wx, wp, wf, wh
-TIP = 0.01  # wr, of joints that carry none: no position tells how they turn
+KEEP = 0.003  # wr, for turns that no position tells: those of tips, and about bones
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,6 @@ class Problem:
         """Angular acceleration (F - 2, J, 3) of the pose, radians a frame squared."""
         turn = quaternions.difference(self.pose.rotations[:-1], self.pose.rotations[1:])
         return np.diff(turn, axis=0)
-
-    @functools.cached_property
-    def tips(self) -> Array:
-        """By how much each variable (3 J + 3,) is drawn to zero."""
-        carries = np.isin(np.arange(len(self.pose.parents)), self.pose.parents)
-        return np.append(np.where(np.repeat(carries, 3), 0, TIP), np.zeros(3))
 
     @functools.cached_property
     def second(self) -> Array:
@@ -90,7 +84,7 @@ class Problem:
         positions = self.posed(variables).forward()[0]
         bend, path, away, depth = self._residuals(variables, positions)
         squares = TURN * np.sum(bend**2) + PATH * np.sum(path**2) + GROUND * np.sum(depth**2)
-        return float(squares + np.sum(self.pull[..., None] * away**2) + np.sum(self.tips * variables**2)) / 2
+        return float(squares + np.sum(self.pull[..., None] * away**2) + KEEP * np.sum(variables[:, :-3] ** 2)) / 2
 
     def linearised(self, variables: Array) -> tuple[Array, Array]:
         """Gradient (F, D) and the three upper block diagonals (3, F, D, D) of the Gauss-Newton matrix."""
@@ -103,8 +97,7 @@ class Problem:
         force = self.pull[..., None] * away + PATH * np.tensordot(self.second.T, path, 1)
         force[:, self.feet, 1] -= GROUND * depth
         gradient = np.einsum("fpd,fp->fd", slopes, force.reshape(frames, -1))
-        gradient += self.tips * variables
-        gradient[:, :-3] += TURN * np.tensordot(self.second.T, bend, 1).reshape(frames, -1)
+        gradient[:, :-3] += TURN * np.tensordot(self.second.T, bend, 1).reshape(frames, -1) + KEEP * variables[:, :-3]
 
         stiff = np.repeat(self.pull, 3, axis=1)
         under = np.zeros((frames, len(clip.parents), 3))
@@ -120,7 +113,8 @@ class Problem:
             block = np.swapaxes(a, 1, 2) @ (weights * b)
             block[:, range(size), range(size)] += share[..., 0] * turning * self.free[: frames - ahead] * self.free[ahead:]
             blocks[ahead, : frames - ahead] = block
-        blocks[0][:, range(size), range(size)] += self.tips * self.free + ~self.free
+        keeping = np.append(np.full(size - 3, KEEP), np.zeros(3))
+        blocks[0][:, range(size), range(size)] += np.where(self.free, keeping, 1)
         return gradient * self.free, blocks
 
     def solve(self) -> Array:

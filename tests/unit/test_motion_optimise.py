@@ -141,8 +141,8 @@ def test_jitter_is_smoothed_and_a_joint_alone_is_a_clip() -> None:
     assert np.array_equal(result.rotations[keys], clip.rotations[keys]) and np.isfinite(result.rotations).all()
 
 
-def test_what_a_solver_found_for_heads_and_hands_is_kept() -> None:
-    """They carry nothing: no position tells how they turn."""
+def test_what_a_solver_found_for_a_head_is_kept() -> None:
+    """It carries nothing: no position tells how it turns."""
     clip, keys = walker(metres=0.0)
     shake = np.zeros((len(clip), len(NAMES), 3))
     shake[2:-2, -1, 1] = 0.3 * np.sin(np.arange(len(clip) - 4) * 2 * np.pi / 10)
