@@ -130,8 +130,8 @@ def _write(
 
     joints = [0, *base.translations]
     ways = np.swapaxes(_paths(found, joints).reshape(len(matches), len(turns), -1), 0, 1)  # (F, K, 3 M)
-    columns = ways.reshape(len(turns), -1)
-    own = fill_vectors(columns, np.tile(np.repeat(known[:, joints], 3, axis=1), len(matches))).reshape(ways.shape)
+    lines = ways.reshape(len(turns), -1)
+    own = fill_vectors(lines, np.tile(np.repeat(known[:, joints], 3, axis=1), len(matches))).reshape(ways.shape)
     shift = _trusted((ways - own)[inside].reshape(-1, len(matches), len(joints), 3), weights, pieces)
     for column, path in enumerate((filled.root, *filled.translations.values())):
         path[inner] += shift[:, column].astype(path.dtype)
