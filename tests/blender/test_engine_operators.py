@@ -100,6 +100,20 @@ def later(action, seconds=0.3):
     return timer
 
 
+def once_it_runs(action) -> threading.Thread:
+    """Act when the job has made its first progress, however long the engine takes to start."""
+
+    def wait():
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not any(entry.fraction for entry in jobs.running()):
+            time.sleep(0.02)
+        action()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
 def test_the_result_is_there_when_the_operator_returns(capfd):
     assert bpy.ops.vivant.test_dig() == {"FINISHED"}
     assert "hole 1" in bpy.data.objects
@@ -119,7 +133,7 @@ def test_a_stopped_job_leaves_the_file_as_it_was():
         seen.extend((entry.label, entry.fraction, entry.text) for entry in jobs.running())
         bpy.ops.vivant.job_cancel()
 
-    timer = later(stop, 0.8)
+    timer = once_it_runs(stop)
     assert bpy.ops.vivant.test_dig(steps=100_000) == {"CANCELLED"}
     timer.join()
     assert seen[0][0] == "Dig"
@@ -143,7 +157,7 @@ def test_a_deaf_job_is_stopped_by_force_within_six_seconds():
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 def test_a_killed_engine_is_one_sentence_and_the_next_job_runs():
-    timer = later(lambda: os.kill(jobs.last().worker.pid, 9), 0.5)
+    timer = once_it_runs(lambda: os.kill(jobs.last().worker.pid, 9))
     with pytest.raises(RuntimeError, match=r"The engine died during “slow”: killed by SIGKILL"):
         bpy.ops.vivant.test_dig(steps=100_000)
     timer.join()

@@ -9,13 +9,14 @@ import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from vivant.backends.common import rotations as quaternions
 from vivant.backends.common.errors import VivantError
 from vivant.backends.motion import metrics, solve
 from vivant.backends.motion.clip import Clip
 from vivant.backends.motion.formats.bvh import write_bvh
+
+Image = pytest.importorskip("PIL.Image", reason="Pillow draws the plots")
 
 BENCHMARKS = str(pathlib.Path(__file__).resolve().parents[2] / "benchmarks")
 
