@@ -28,7 +28,7 @@ GROUND = np.array([1.0, 0.0, 1.0])
 WARP = (0.8, 1.25)  # length of a stretch over that of the gap
 STIFF = 20  # gaps of fewer frames take stretches as long as they: what resampling does to them would count
 FINENESS = 2  # frames between the lengths that are tried
-PIECE = 0.25  # of a library at most is left out together: a clip and its mirror image, or a part of a long one
+PIECE = 0.5  # of a library at most is left out together: a clip and its mirror image, or a part of a long one
 ASYMMETRY = 0.1  # of the skeleton's size: a rest pose further than this from its mirror image has none
 
 

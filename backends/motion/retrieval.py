@@ -123,7 +123,7 @@ def _write(
     turns = np.swapaxes(found.rotations.reshape(len(matches), *base.rotations[span].shape), 0, 1)  # (F, K, J, 4)
     columns = turns.reshape(len(turns), -1, 4)
     own = fill_rotations(columns, np.tile(known, len(matches))).reshape(turns.shape)
-    turn = _trusted(quaternions.difference(own[inside], turns[inside]), weights, pieces)
+    turn = _trusted(quaternions.difference(own[inside], turns[inside]), weights, pieces, matches.distance)
     run = base.rotations[start:end].astype(np.float64)
     run[1:] = quaternions.multiply(run[1:], quaternions.exp(turn))
     filled.rotations[inner] = quaternions.continuous(run)[1:]
@@ -132,31 +132,32 @@ def _write(
     ways = np.swapaxes(_paths(found, joints).reshape(len(matches), len(turns), -1), 0, 1)  # (F, K, 3 M)
     lines = ways.reshape(len(turns), -1)
     own = fill_vectors(lines, np.tile(np.repeat(known[:, joints], 3, axis=1), len(matches))).reshape(ways.shape)
-    shift = _trusted((ways - own)[inside].reshape(-1, len(matches), len(joints), 3), weights, pieces)
+    shift = _trusted((ways - own)[inside].reshape(-1, len(matches), len(joints), 3), weights, pieces, matches.distance)
     for column, path in enumerate((filled.root, *filled.translations.values())):
         path[inner] += shift[:, column].astype(path.dtype)
 
 
-def _trusted(departures: Array, weights: Array, pieces: Index) -> Array:
+def _trusted(departures: Array, weights: Array, pieces: Index, distance: Array) -> Array:
     """The departure (F, C, 3) of each channel that stretches' (F, K, C, 3) tell by their weights (1, K) or (1 + K, K).
 
     Where there are weights for each stretch too, a prediction is worth what those were worth: it is multiplied with the slope
-    of the true departures on theirs, which is 1 for an honest one and 0 for one no better than none.  As far as the pieces
-    (K,) of the library disagree about that slope it is shrunk itself (James and Stein 1961).
+    of the true departures on theirs, which is 1 for an honest one and 0 for one no better than none.  Stretches at a small
+    `distance` (K,) from the gap count more, and of what is small or large only its share: a wild stretch says nothing of a
+    calm one.  As far as the pieces (K,) of the library disagree about the slope it is shrunk itself (James and Stein 1961).
     """
     frames, count, channels = departures.shape[:3]
     told = (weights @ departures.reshape(frames, count, -1)).reshape(frames, -1, channels, 3)
     if len(weights) == 1:
         return told[:, 0]
-    of_piece = (np.unique(pieces)[:, None] == pieces).astype(float)
-    agreement, size = (
-        of_piece @ np.einsum("fkcx,fkcx->kc", told[:, 1:], values) for values in (departures, told[:, 1:])
-    )  # (P, C)
+    agreement, size = (np.einsum("fkcx,fkcx->kc", told[:, 1:], values) for values in (departures, told[:, 1:]))
+    whole = np.sum(size, axis=1) + np.einsum("fkcx,fkcx->k", departures, departures)
+    counts = 1 / (np.maximum(distance, 1e-3) ** 2 * np.sqrt(np.maximum(whole, 1e-12)))
+    of_piece = np.where(np.unique(pieces)[:, None] == pieces, counts, 0)
+    agreement, size = of_piece @ agreement, of_piece @ size  # (P, C)
     total = np.maximum(size.sum(axis=0), 1e-30)
     slope = np.maximum(agreement.sum(axis=0) / total, 1e-9)
     variance = np.sum((agreement - slope * size) ** 2, axis=0) / total**2
-    trust = np.clip(slope - variance / slope, 0, 1)
-    return told[:, 0] * trust[:, None]
+    return told[:, 0] * np.clip(slope - variance / slope, 0, 1)[:, None]
 
 
 def _paths(clip: Clip, joints: Sequence[int]) -> Array:

@@ -213,7 +213,7 @@ def test_twins_share_the_weight_of_one_and_what_is_far_has_less():
 
 def test_each_stretch_is_predicted_as_if_its_piece_of_the_library_and_its_mirror_image_were_not_there():
     searched = library.index(tuple(noisy(walk(phase, 150), one) for one, phase in enumerate((0.0, 1.0))), 30.0)
-    assert list(np.bincount(searched.piece)[1:]) == [150] * 4  # a quarter of the library each, and its mirror image
+    assert list(np.bincount(searched.piece)[1:]) == [300] * 2  # each clip with its mirror image
     query = query_of(noisy(walk(0.7), 3), 40, 12)
     found = library.search(searched, query, 60, 2)
     weights = library.predict(searched, query, found)
@@ -232,12 +232,25 @@ def test_what_is_told_counts_as_far_as_it_held_among_the_stretches_themselves():
     rng = np.random.default_rng(2)
     told, weights = rng.normal(size=(5, 8, 3, 3)), np.vstack([rng.normal(size=(1, 8)), 2 * np.eye(8)])
     plain, pieces = np.tensordot(told, weights[0], (1, 0)), np.repeat(range(4), 2)
-    np.testing.assert_allclose(retrieval._trusted(told, weights[:1], pieces), plain)
-    np.testing.assert_allclose(retrieval._trusted(told, weights, pieces), plain / 2)  # told twice as large as it was
+    np.testing.assert_allclose(retrieval._trusted(told, weights[:1], pieces, np.ones(8)), plain)
+    np.testing.assert_allclose(
+        retrieval._trusted(told, weights, pieces, np.ones(8)), plain / 2
+    )  # told twice as large as it was
     weights[1:3] *= -1  # one of four pieces says the opposite
-    assert np.all(np.abs(retrieval._trusted(told, weights, pieces)) < np.abs(plain) / 4)
+    assert np.all(np.abs(retrieval._trusted(told, weights, pieces, np.ones(8))) < np.abs(plain) / 3)
     weights[3:] *= -1
-    assert not retrieval._trusted(told, weights, pieces).any()
+    assert not retrieval._trusted(told, weights, pieces, np.ones(8)).any()
+
+
+def test_what_wild_stretches_say_of_each_other_does_not_count_for_a_calm_gap():
+    rng = np.random.default_rng(4)
+    told = rng.normal(size=(5, 8, 3, 3))
+    told[:, :4] *= 1e-3  # calm ones, near the gap; all eight are told twice over, the calm ones by the wild
+    weights = np.vstack([np.ones((1, 8)) / 8, np.eye(8)])
+    weights[1:5, 4:] = np.eye(4)
+    distance = np.repeat([0.1, 1.0], 4)
+    found = retrieval._trusted(told, weights, np.tile(range(4), 2), distance)
+    assert np.abs(found).max() < 0.1 * np.abs(np.tensordot(told, weights[0], (1, 0))).max()
 
 
 def test_a_clip_is_continued_at_its_velocity_beyond_the_frames_that_may_be_read():
