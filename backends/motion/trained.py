@@ -63,8 +63,8 @@ def fill(
     """The clip with its gaps filled, and sentences for the user; see `solve.Solver`.
 
     weights: a file of the user's own; human: canonical joint -> name, where the names do not say it; feet: let
-    `optimise.optimise` go over it, which about halves how far feet slide, moves joints by some 2 % of what is wrong with
-    them, and takes longer than the network.
+    `optimise.optimise` go over it, so that feet slide a fifth to a half less, joints move by some 2 % of what is wrong with
+    them, and it takes longer than the network.
     Raises NeedsWeights, NeedsEngine where there is no torch, and as `transformer.human.fill`.
     """
     path = weight_file(weights)
