@@ -39,7 +39,9 @@ class Asked(Protocol):
 
 
 def ask(question: Question) -> Asked:
-    """Let the engine answer where the solver needs it, else a thread."""
+    """Let the engine answer where the solver needs it, else a thread; weights of the user's own go before ours."""
+    if weights := preferences.own_weights(trained.WEIGHTS):
+        question = replace(question, options={"weights": weights, **question.options})
     if solve.needs_engine(question.solver, question.clip, **question.options):
         with contextlib.suppress(NeedsEngine):  # the solver says so itself, and another one takes over
             return InEngine(question)
@@ -51,9 +53,9 @@ class InEngine:
 
     def __init__(self, question: Question) -> None:
         self._question = question
-        weights = preferences.own_weights(trained.WEIGHTS)
-        options = ({"weights": weights} if weights else {}) | dict(question.options)
-        request = engine_job.request(question.clip, question.keys, question.solver, question.library, question.seed, **options)
+        request = engine_job.request(
+            question.clip, question.keys, question.solver, question.library, question.seed, **question.options
+        )
         self._job: Job = jobs.engine_for_networks().submit("motion.inbetween", *request)
         self.cancel, self.kill = self._job.cancel, self._job.kill
 

@@ -16,4 +16,7 @@ def find(name: str, folders: Iterable[Path] = ()) -> Path:
     for folder in (*folders, OURS):
         if (folder / name).is_file():
             return folder / name
-    raise NeedsWeights(f"The weights '{name}' were not found.", "Put them into a folder named in Vivant's preferences.")
+    raise NeedsWeights(
+        f"The weights '{name}' were not found.",
+        "They come with Vivant: install it anew, or put the file into a folder named in Vivant's preferences.",
+    )

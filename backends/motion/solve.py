@@ -114,10 +114,14 @@ class Report:
 
 
 def needs_engine(solver: str, clip: Clip, **options: Any) -> bool:
-    """Whether `solver`, or what "auto" would take first, cannot run in this Python and would in one with PyTorch."""
-    if solver == AUTO:
-        return not trained.runs_here() and trained.serves(clip, **_options("model", options))
-    return solver in SOLVERS and SOLVERS[solver].engine and not trained.runs_here()
+    """Whether `solver`, or what "auto" would take first, cannot run in this Python and would in one with PyTorch.
+
+    Not so where it would not serve this clip there either: why, it says here as well.
+    """
+    name = ORDER[0] if solver == AUTO else solver
+    if name not in SOLVERS or not SOLVERS[name].engine or trained.runs_here():
+        return False
+    return trained.serves(clip, **_options(name, options))
 
 
 def inbetween(

@@ -35,11 +35,21 @@ def runs_here() -> bool:
 def serves(clip: Clip, weights: str = "", human: Mapping[str, str] | None = None, feet: bool = False) -> bool:
     """Whether there are weights and the clip is a human's; `runs_here` is another question."""
     try:
+        _check_human(clip, human)
         weight_file(weights)
-        indices(clip, human, rest_pose(clip)[0])
     except VivantError:
         return False
     return True
+
+
+def _check_human(clip: Clip, human: Mapping[str, str] | None) -> None:
+    """Raises VivantError for what is no human."""
+    try:
+        indices(clip, human, rest_pose(clip)[0])
+    except VivantError as error:
+        raise VivantError(
+            f"The trained model moves humans only. {error.message}", f"Choose another solver. If it is a human: {error.hint}"
+        ) from error
 
 
 def weight_file(weights: str = "") -> Path:
@@ -65,8 +75,10 @@ def fill(
     weights: a file of the user's own; human: canonical joint -> name, where the names do not say it; feet: let
     `optimise.optimise` go over it, so that feet slide a fifth to a half less, joints move by some 2 % of what is wrong with
     them, and it takes longer than the network.
-    Raises NeedsWeights, NeedsEngine where there is no torch, and as `transformer.human.fill`.
+    Raises VivantError for what is no human, else NeedsWeights, else NeedsEngine where there is no torch, and as
+    `transformer.human.fill`.
     """
+    _check_human(clip, human)
     path = weight_file(weights)
     if not runs_here():
         raise NeedsEngine("The trained model needs PyTorch.", "Press Install engine in Vivant's preferences.")

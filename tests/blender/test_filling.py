@@ -154,3 +154,14 @@ def test_the_operator_fills_by_any_solver(rig, operators):
         made = takes.made_of(rig.animation_data.action)
         assert made.seed == 3 and (made.solver == solver or solver == "auto")
         takes.reject(rig)
+
+
+def test_weights_in_a_folder_of_the_users_are_seen_before_an_engine_is_asked_for(monkeypatch, tmp_path):
+    (tmp_path / filling.trained.WEIGHTS).write_bytes(b"weights")
+    monkeypatch.setattr(filling.preferences, "weights_folders", lambda context=None: [tmp_path])
+    asked = []
+    monkeypatch.setattr(filling, "InThread", asked.append)
+    monkeypatch.setattr(filling.solve, "needs_engine", lambda solver, clip, **options: bool(asked.append(options)))
+    filling.ask(inbetween.Question(None, None, "auto", (), 0, {"human": {}}))
+    own = {"human": {}, "weights": str(tmp_path / filling.trained.WEIGHTS)}
+    assert asked[0] == asked[1].options == own

@@ -73,7 +73,7 @@ def no_weights(monkeypatch, tmp_path):
 
 
 def test_without_weights_or_torch_the_spline_serves_and_only_who_asked_for_the_model_is_told(monkeypatch, tmp_path):
-    clip, keys = walk()
+    (clip, keys), last = walk(), jobs._engine.last
     filled, report = api.inbetween(clip, keys)
     assert report.solver == "spline" and report.fallback == "" and report.key_error == 0
     again, report = api.inbetween(clip, keys, "model")
@@ -87,7 +87,7 @@ def test_without_weights_or_torch_the_spline_serves_and_only_who_asked_for_the_m
     assert api.inbetween(clip, keys)[1].fallback == ""
     _, report = api.inbetween(clip, keys, "model")
     assert report.solver == "spline" and "needs PyTorch" in report.fallback and "Install engine" in report.fallback
-    assert jobs._engine.last is None or jobs._engine.last.kind != "motion.inbetween"  # no process was started for nothing
+    assert jobs._engine.last is last  # no process was started for nothing
 
 
 def test_the_model_works_in_the_engine_with_the_users_own_weights(monkeypatch, tmp_path):

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from vivant.backends.common import rotations as quaternions
+from vivant.backends.common import weights
 from vivant.backends.common.errors import VivantError
+from vivant.backends.motion import trained
 from vivant.backends.motion.clip import Clip
-from vivant.backends.motion.solve import SOLVERS, inbetween
+from vivant.backends.motion.solve import SOLVERS, inbetween, needs_engine
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from small_human import body
@@ -125,3 +127,19 @@ def test_bad_requests_are_one_sentence():
     with pytest.raises(VivantError, match="not a finite number"):
         inbetween(clip.replace(root=broken), frames_keyed(clip, 0, 5))
     inbetween(clip.replace(root=broken), frames_keyed(clip, 0, 6))
+
+
+def test_what_the_model_lacks_is_said_in_the_order_in_which_it_matters(monkeypatch, tmp_path):
+    monkeypatch.setattr(trained, "PACKAGES", ("no_such_package",))
+    monkeypatch.setattr(weights, "OURS", tmp_path)
+
+    def why(clip: Clip) -> str:
+        return inbetween(clip, frames_keyed(clip, 0, 5, 30, -1), "model")[1].fallback
+
+    assert "humans only" in why(small_clip()) and "Choose another solver" in why(small_clip())
+    assert "not found" in why(human_clip()) and "preferences" in why(human_clip())
+    assert not needs_engine("model", human_clip()), "an engine would not help"
+    (tmp_path / trained.WEIGHTS).write_bytes(b"weights")
+    assert "humans only" in why(small_clip()) and not needs_engine("model", small_clip())
+    assert needs_engine("model", human_clip()) and needs_engine("auto", human_clip())
+    assert "needs PyTorch" in why(human_clip()) and "Install engine" in why(human_clip())
