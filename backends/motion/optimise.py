@@ -12,6 +12,7 @@ their next two only, so the normal equations are block-tridiagonal.  What is lef
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -217,8 +218,8 @@ def optimise(
     """A filled clip with feet that do not slide or sink and joints that do not jerk.
 
     keys: bool (F,) or (F, J) of what is keyed in `clip`; prior: the clip that a solver filled.  Only what lies between two
-    keys of a joint changes.  contacts (F, J): joints that the user wants to stand; those of a leg replace what is found
-    for it.  ground: its height, or None for that where the keyed feet are lowest.  Where the keys show no feet that stand (no
+    keys of a joint changes.  contacts (F, J): joints that the user wants to stand; those of a foot replace what is found
+    for its leg.  ground: its height, or None for that where the keyed feet are lowest.  Where the keys show no feet that stand (no
     legs, walking on the spot, flight) the motion is only smoothed.  library: clips that show, like the keys, how far the joints
     turn, if they are of the same joints.
     """
@@ -240,14 +241,14 @@ def optimise(
     if legs:
         positions[..., 1] += _fall(legs, keys, free, pose, positions, floor)[:, None]
     places, pull = positions.copy(), np.full(shape, NEAR)
-    standing = None
-    if legs:
-        standing = _stances(legs, free, positions, clip.fps, contacts, floor)
-        touch = [leg.contact for leg in legs]
+    standing, held = None, _held(legs, clip.parents, contacts)
+    if held:
+        standing = _stances(held, free, positions, clip.fps, contacts, floor)
+        touch = [leg.contact for leg in held]
         places[:, touch] = standing.places
         pull[:, touch] = np.where(standing.near, STAND, NEAR)
     if contacts is not None:
-        _pin(contacts, {leg.contact for leg in legs}, ~free, places, pull)
+        _pin(contacts, {leg.contact for leg in held}, ~free, places, pull)
 
     entries = np.concatenate([np.repeat(free, 3, axis=1), np.repeat(free[:, :1], 3, axis=1)], axis=1)
     for first, final in feet.runs(free.any(axis=1)):
@@ -261,7 +262,7 @@ def optimise(
             turned = np.where(movable[:, :-3:3, None], allowed.within(solved.rotations), solved.rotations)
             pose.rotations[rows], pose.root[rows] = turned, solved.root
     if standing is not None:
-        _plant(legs, pose, free, standing)
+        _plant(held, pose, free, standing)
 
     rotations = np.where(free[..., None], pose.rotations, prior.rotations).astype(prior.rotations.dtype)
     root = np.where(free[:, :1], pose.root, prior.root).astype(prior.root.dtype)
@@ -293,17 +294,29 @@ def solve_optimise(
 
 
 def _painted(clip: Clip, contacts: Mapping[str, Ranges]) -> Mask:
-    """Contacts by name and range as (F, J); whichever joint of a foot is painted, its leg stands."""
+    """Contacts by name and range as (F, J)."""
     result = np.zeros(clip.rotations.shape[:2], bool)
     for name, ranges in contacts.items():
         if name not in clip.names:
             raise VivantError(f"There is no joint '{name}' to plant.", "Name a joint of the clip.")
         for first, last in ranges:
             result[max(first, 0) : last + 1, list(clip.names).index(name)] = True
-    for leg in feet.find_legs(clip):
-        line = [leg.contact, *_ancestors(clip.parents, leg.contact)]
-        result[:, leg.contact] = result[:, line[: line.index(leg.ankle) + 1]].any(axis=1)
     return result
+
+
+def _held(legs: tuple[feet.Leg, ...], parents: NDArray[np.integer], contacts: Mask | None) -> tuple[feet.Leg, ...]:
+    """The legs; one whose foot is painted for each of its painted joints, from the tips to the ankle, which has the last word."""
+    found: list[feet.Leg] = []
+    for leg in legs:
+        joints = _painted_of(leg, parents, contacts)
+        found += [dataclasses.replace(leg, contact=joint) for joint in joints] or [leg]
+    return tuple(found)
+
+
+def _painted_of(leg: feet.Leg, parents: NDArray[np.integer], contacts: Mask | None) -> list[int]:
+    """The painted joints of a foot, the ankle last."""
+    painted = [] if contacts is None else np.flatnonzero(contacts.any(axis=0))[::-1].tolist()
+    return [joint for joint in painted if leg.ankle in _ancestors(parents, joint)]
 
 
 def _cut(clip: Clip, rows: slice) -> Clip:
@@ -321,7 +334,7 @@ def _on_ground(
     touch = [leg.contact for leg in legs]
     paths, sizes = positions[:, touch], _lengths(legs, positions)
     whole = _whole(legs, keys, pose)
-    painted = np.zeros(len(legs), bool) if contacts is None else contacts[:, touch].any(axis=0)
+    painted = np.array([bool(_painted_of(leg, pose.parents, contacts)) for leg in legs])
     kept = painted | feet.reaching(paths, positions[..., 1].min(axis=1), sizes, whole)
     if not kept.any():
         return (), 0.0
@@ -384,9 +397,9 @@ def _pin(contacts: Mask, legs: set[int], fixed: Mask, places: Array, pull: Array
 
 def _plant(legs: tuple[feet.Leg, ...], pose: Clip, free: Mask, standing: feet.Plan) -> None:
     """Take what is left of each foot's way to its place by its leg alone, in place; the foot keeps its orientation."""
-    positions, world = pose.forward()
     ease = max(round(feet.EASE * pose.fps), 1)
     for index, leg in enumerate(legs):
+        positions, world = pose.forward()
         chain = [leg.hip, leg.knee, leg.ankle]
         movable = free[:, chain].all(axis=1)
         offset = np.where(standing.near[:, index, None], standing.places[:, index] - positions[:, leg.contact], 0)
