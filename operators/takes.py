@@ -72,7 +72,8 @@ class VIVANT_OT_take_remove(SettlesTake, bpy.types.Operator):
 
 
 class VIVANT_OT_generated_remove(SettlesTake, bpy.types.Operator):
-    """Remove all generated keys from the action, also those of takes that were accepted; your own keys stay as they are"""
+    """Remove all generated keys from the action, also those of takes that were accepted; your own keys and those that you have
+    changed stay as they are"""
 
     bl_idname = "vivant.generated_remove"
     bl_label = "Remove Generated Keys"
@@ -82,9 +83,9 @@ class VIVANT_OT_generated_remove(SettlesTake, bpy.types.Operator):
     def poll(cls, context: bpy.types.Context) -> bool:
         return takes.original_of(context.active_object) is None and takes.has_generated(context.active_object)
 
-    @staticmethod
-    def settle(armature: bpy.types.Object) -> bpy.types.Action:
-        takes.remove_generated(armature)
+    def settle(self, armature: bpy.types.Object) -> bpy.types.Action:
+        if kept := takes.remove_generated(armature):
+            self.said = f"{VIVANT_OT_generated_remove.said}; generated ones that you changed are yours: {kept}"
         return armature.animation_data.action
 
 

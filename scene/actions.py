@@ -252,10 +252,9 @@ def _hold_straight_ends(keys: Keys, users: Keys, first: bool, last: bool) -> Non
         keys["interpolation"][end] = BEZIER
 
 
-def empty_gaps(curve: bpy.types.FCurve, gaps: Sequence[Gap], before: Sequence[Sequence[float]]) -> None:
-    """Undo `fill_gaps`: remove the GENERATED keys inside the gaps and give the other keys back what they had."""
-    keys = read_keys(curve)
-    keys = keys[~(inside(keys["co"][:, 0], gaps) & (keys["type"] == GENERATED))]
+def empty_gaps(curve: bpy.types.FCurve, generated: NDArray[np.bool_], before: Sequence[Sequence[float]]) -> None:
+    """Undo `fill_gaps`: remove the generated keys (K,) and give the other keys back what they had."""
+    keys = read_keys(curve)[~generated]
     for frame, left, right, interpolation, *handles in before:
         at = keys["co"][:, 0] == np.float32(frame)
         for name, kind in zip(SHAPE, (left, right, interpolation), strict=True):

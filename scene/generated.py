@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..backends.common import rotations as quaternions
 from ..backends.common.errors import VivantError
 from ..backends.motion import sparse
-from . import actions, rigs, takes
+from . import actions, fills, rigs, takes
 
 Array = NDArray[np.floating]
 
@@ -69,7 +69,7 @@ def strength_of(take: bpy.types.Action) -> float:
 def set_strength(armature: bpy.types.Object, strength: float) -> None:
     """Write the shown take anew between the curves before (0) and the solver's (1), or beyond; rotations as rotations.
 
-    The solver's frames are kept, so nothing is lost at 0.  Gaps in which the user has set keys since stay as they are.
+    The solver's frames are kept, so nothing is lost at 0.  Gaps in which the user has set, changed or removed keys since stay.
     Raises VivantError when no take is shown or the strength is outside 0 to 1.5.
     """
     if not 0 <= strength <= STRONGEST:
@@ -78,15 +78,15 @@ def set_strength(armature: bpy.types.Object, strength: float) -> None:
         raise VivantError(f"'{armature.name}' shows no take.", "Make one with In-Between first.")
     take, slot = actions.animation_of(armature)
     curves = actions.curves_of(take, slot)
-    keys = {name: actions.read_keys(curves[name], ["co", "type"]) for name in curves}
+    keys = {name: actions.read_keys(curves[name], ["type", *fills.RECORD]) for name in curves}
+    known = takes.fills_of(take, slot)
 
     def stands(part: Part) -> bool:
         for name in part.curves:
-            if (has := keys.get(takes.channel(name))) is None:
+            has, fill = keys.get(takes.channel(name)), known.get(name)
+            if has is None or fill is None or not fills.complete(has, fill, part.gap):
                 return False
-            times = has["co"][:, 0]
-            within = has["type"][actions.inside(times, [part.gap])]
-            if np.any(within != actions.GENERATED) or not np.all(np.isin(np.float32(part.gap), times)):
+            if not np.all(np.isin(np.float32(part.gap), has["co"][:, 0])):
                 return False
         return True
 
@@ -108,15 +108,15 @@ def before(
         shown, *user = (
             actions.curves_of(copy, next(one for one in copy.slots if one.handle == slot.handle)) for copy in copies
         )
-        fills = takes.fills_of(action, slot)
+        known = takes.fills_of(action, slot)
+        accepted = takes.fills_of(original, slot) if original else {}
         values = {}
         for channel, times in wanted.items():
             curve = shown[channel]
             if user:
-                fill = fills.get(takes.curve_name(curve), takes.Fill())
-                actions.empty_gaps(curve, fill.gaps, fill.before)
+                fills.emptied(curve, known.get(takes.curve_name(curve), fills.Fill()))
                 theirs = user[0].get(channel)
-                if theirs and np.array_equal(actions.read_keys(curve, ["co"]), _keys_without(theirs, fill.gaps)):
+                if theirs and np.array_equal(actions.read_keys(curve, ["co"]), _points_without(theirs, accepted)):
                     curve = theirs
             for modifier in curve.modifiers:
                 modifier.mute = True
@@ -127,10 +127,10 @@ def before(
             bpy.data.actions.remove(copy)
 
 
-def _keys_without(curve: bpy.types.FCurve, gaps: Sequence[actions.Gap]) -> actions.Keys:
-    """Points of the keys of a curve but for those that were generated inside gaps."""
-    keys = actions.read_keys(curve, ["co", "type"])
-    return keys[~(actions.inside(keys["co"][:, 0], gaps) & (keys["type"] == actions.GENERATED))][["co"]]
+def _points_without(curve: bpy.types.FCurve, known: Mapping[str, fills.Fill]) -> actions.Keys:
+    """Points of the keys of a curve but for generated ones."""
+    keys = actions.read_keys(curve, ["type", *fills.RECORD])
+    return keys[["co"]][~fills.generated(keys, known.get(takes.curve_name(curve), fills.Fill()))]
 
 
 @dataclass
@@ -203,12 +203,14 @@ def _write(armature: bpy.types.Object, take: bpy.types.Action, parts: Iterable[P
                 got.slopes += slope[1:-1].tolist()
                 got.ends.append((slope[0], slope[-1]))
                 got.holds += next(part.holds for part in run.parts if name in part.curves)
-    fills = takes.fills_of(take, slot)
+    known = takes.fills_of(take, slot)
     for (name, output), got in new.items():
         slopes = actions.Slopes(np.array(got.slopes), np.array(got.ends)) if output == SPARSE else None
         changed = actions.fill_gaps(curves[name], got.gaps, got.frames, got.values, got.holds, slopes)
-        fills[name] = fills.get(name, takes.Fill()).followed_by(takes.Fill(got.gaps, changed))
-    takes.set_fills(take, slot, fills)
+        written = actions.read_keys(curves[name], fills.RECORD)
+        made = fills.record(written, actions.inside(written["co"][:, 0], got.gaps))
+        known[name] = known.get(name, fills.Fill()).followed_by(fills.Fill(got.gaps, changed, made))
+    takes.set_fills(take, slot, known)
     return sum(len(got.frames) for got in new.values())
 
 

@@ -17,36 +17,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import bpy
+import numpy as np
 
 from ..backends.common.errors import VivantError
 from ..backends.motion.report import Quality
 from . import actions
+from . import fills as fill_records
+from .fills import Fill
 
 KEY = "vivant"
-
-
-@dataclass(frozen=True)
-class Fill:
-    """What was generated in one curve.
-
-    gaps: times (start, end) of the keys around it; before: keys that had to change, as they were: see `actions.fill_gaps`.
-    """
-
-    gaps: Sequence[actions.Gap] = ()
-    before: Sequence[Sequence[float]] = ()
-
-    def followed_by(self, later: Fill) -> Fill:
-        """The record after some gaps, perhaps moved since, were filled again: what was first is what comes back."""
-        kept = [gap for gap in self.gaps if not any(gap[0] < end and gap[1] > start for start, end in later.gaps)]
-        before = {frame: (shape, handles) for frame, *shape, handles in map(_record, later.before)}
-        for frame, *shape, handles in map(_record, self.before):
-            before[frame] = shape, handles or before.get(frame, ((), ()))[1]
-        return Fill(sorted([*kept, *later.gaps]), [(frame, *shape, *handles) for frame, (shape, handles) in before.items()])
-
-
-def _record(key: Sequence[float]) -> tuple:
-    """A changed key with its handles, if they moved, as one entry."""
-    return (*key[:4], tuple(key[4:]))
 
 
 @dataclass(frozen=True)
@@ -253,17 +232,23 @@ def remove(armature: bpy.types.Object) -> bpy.types.Action:
     return following
 
 
-def remove_generated(armature: bpy.types.Object) -> None:
+def remove_generated(armature: bpy.types.Object) -> int:
     """Take all generated keys out of the object's action again, also long after they were accepted.
 
-    Keys whose handles had to be freed get their handle types back.  Raises VivantError without an action.
+    Keys whose handles had to be freed get their handle types back, curves that were written anew their keys.  Generated keys
+    that the user has changed are the user's and stay; returns how many.  Raises VivantError without an action.
     """
     action, slot = actions.animation_of(armature)
     curves = actions.curves_of(action, slot)
+    kept = 0
     for name, fill in fills_of(action, slot).items():
         if (curve := curves.get(channel(name))) is not None:
-            actions.empty_gaps(curve, fill.gaps, fill.before)
+            keys = actions.read_keys(curve, ["type", *fill_records.RECORD])
+            inside = actions.inside(keys["co"][:, 0], fill.gaps) & (keys["type"] == actions.GENERATED)
+            kept += int(np.sum(inside & ~fill_records.generated(keys, fill)))
+            fill_records.emptied(curve, fill)
     set_fills(action, slot, {})
+    return kept
 
 
 def has_generated(armature: bpy.types.Object | None) -> bool:
@@ -275,14 +260,16 @@ def has_generated(armature: bpy.types.Object | None) -> bool:
 def fills_of(action: bpy.types.Action, slot: bpy.types.ActionSlot) -> dict[str, Fill]:
     """What was generated in the curves of a slot, by `curve_name`."""
     fills = json.loads(_known(action).get("fills", "{}")).get(str(slot.handle), {})
-    return {name: Fill([tuple(gap) for gap in gaps], before) for name, (gaps, before) in fills.items()}
+    return {name: Fill([tuple(gap) for gap in gaps], *others) for name, (gaps, *others) in fills.items()}
 
 
 def set_fills(action: bpy.types.Action, slot: bpy.types.ActionSlot, fills: Mapping[str, Fill]) -> None:
     """Record what was generated in the curves of a slot; other slots' records stay."""
     known = _known(action)
     every = json.loads(known.get("fills", "{}"))
-    every[str(slot.handle)] = {name: (fill.gaps, fill.before) for name, fill in fills.items()}
+    every[str(slot.handle)] = {
+        name: (fill.gaps, fill.before, fill.made, fill.replaced, fill.muted) for name, fill in fills.items()
+    }
     action[KEY] = {**known, "fills": json.dumps(every)}
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..backends.common.errors import VivantError
 from . import actions, beside, planted, rigs, skeletons, takes
+from .fills import RECORD, Fill, generated
 
 Array = NDArray[np.float32]
 
@@ -37,7 +38,7 @@ def frames_of(armature: bpy.types.Object, scene: bpy.types.Scene) -> list[int]:
 
 
 def _gaps(armature: bpy.types.Object, take: bpy.types.Action) -> list[actions.Gap]:
-    return [gap for fill in takes.fills_of(take, armature.animation_data.action_slot).values() for gap in fill.gaps]
+    return [fill.span for fill in takes.fills_of(take, armature.animation_data.action_slot).values()]
 
 
 def sticks(armature: bpy.types.Object, action: bpy.types.Action, frames: list[int]) -> Generator[str, None, Array]:
@@ -103,10 +104,8 @@ def key_frames(armature: bpy.types.Object, action: bpy.types.Action) -> dict[str
     for curve in actions.curves_of(action, next(own for own in action.slots if own.handle == slot.handle)).values():
         if (bone := bone_of(curve)) is None:
             continue
-        keys = actions.read_keys(curve, ["co", "type"])
-        times = keys["co"][:, 0]
-        gaps = fills.get(takes.curve_name(curve), takes.Fill()).gaps
-        own = times[~((keys["type"] == actions.GENERATED) & actions.inside(times, gaps))]
+        keys = actions.read_keys(curve, ["type", *RECORD])
+        own = keys["co"][:, 0][~generated(keys, fills.get(takes.curve_name(curve), Fill()))]
         found.setdefault(bone, set()).update(np.round(own).astype(int).tolist())
     return found
 

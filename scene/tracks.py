@@ -17,6 +17,7 @@ from ..backends.common import rotations as quaternions
 from ..backends.common.errors import VivantError
 from ..backends.motion import spline
 from . import actions, rigs, takes
+from .fills import RECORD, Fill, generated
 
 Array = NDArray[np.floating]
 # New keys of a track: times (n,), values (n, C), and the times of those that hold until the next key.
@@ -83,16 +84,23 @@ def scope_of(scope: str, frame_range: tuple[float, float] | None, now: float) ->
 
 
 def tracks_of(
-    groups: Iterable[rigs.Group], fills: Mapping[str, takes.Fill], tests: Iterable[Test], nothing: VivantError
+    groups: Sequence[rigs.Group], fills: Mapping[str, Fill], tests: Iterable[Test], nothing: VivantError
 ) -> list[Track]:
     """What is to be filled, with everything that the solver needs to know; raises `nothing` when there is nothing."""
-    keys = {curve: actions.read_keys(curve, ["co", "interpolation", "type"]) for group in groups for curve in group.curves}
+    read = ["interpolation", "type", *RECORD]
+    keys = {curve: actions.read_keys(curve, read) for group in groups for curve in group.curves}
+    theirs = {
+        curve: has["co"][:, 0][~generated(has, fills.get(takes.curve_name(curve), Fill()))] for curve, has in keys.items()
+    }
+    for group in groups:
+        if group.mode and group.whole:  # who changes one number of a rotation changes the rotation
+            turned = np.concatenate([theirs[curve] for curve in group.curves])
+            for curve in group.curves:
+                times = keys[curve]["co"][:, 0]
+                theirs[curve] = times[np.isin(times, turned)]
     gaps = {}
-    for curve, has in keys.items():
-        times = has["co"][:, 0]
-        fill = fills.get(takes.curve_name(curve), takes.Fill())
-        own = (has["type"] == actions.GENERATED) & actions.inside(times, fill.gaps)
-        users = times[~own].tolist()
+    for curve, times in theirs.items():
+        users = times.tolist()
         gaps[curve] = [(start, end) for start, end in itertools.pairwise(users) if end - start > 2 - WHOLE]
     for wanted in tests:
         tracks = []
