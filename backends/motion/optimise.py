@@ -219,9 +219,9 @@ def optimise(
 
     keys: bool (F,) or (F, J) of what is keyed in `clip`; prior: the clip that a solver filled.  Only what lies between two
     keys of a joint changes.  contacts (F, J): joints that the user wants to stand; those of a foot replace what is found
-    for its leg.  ground: its height, or None for that where the keyed feet are lowest.  Where the keys show no feet that stand (no
-    legs, walking on the spot, flight) the motion is only smoothed.  library: clips that show, like the keys, how far the joints
-    turn, if they are of the same joints.
+    for its leg.  ground: its height, or None for that where the keyed feet are lowest.  Where the keys show no feet that stand
+    (no legs, walking on the spot, flight) the motion is only smoothed.  library: clips that show, like the keys, how far the
+    joints turn, if they are of the same joints.
     """
     shape = clip.rotations.shape[:2]
     keys = np.broadcast_to(keys[:, None] if keys.ndim == 1 else keys, shape)
@@ -305,7 +305,7 @@ def _painted(clip: Clip, contacts: Mapping[str, Ranges]) -> Mask:
 
 
 def _held(legs: tuple[feet.Leg, ...], parents: NDArray[np.integer], contacts: Mask | None) -> tuple[feet.Leg, ...]:
-    """The legs; one whose foot is painted for each of its painted joints, from the tips to the ankle, which has the last word."""
+    """The legs; one whose foot is painted for each of its painted joints, the ankle last, which so is exact."""
     found: list[feet.Leg] = []
     for leg in legs:
         joints = _painted_of(leg, parents, contacts)
