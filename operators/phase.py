@@ -11,8 +11,10 @@ from ..backends.common.errors import VivantError
 from ..backends.motion.phase import job as phase_job
 from ..backends.motion.phase.edit import Edit
 from ..engine.jobs import Job
-from ..scene import phases
+from ..scene import phases, takes
 from .job import JobOperator, engine
+
+SLIDERS = ("amplitude", "tempo", "shift", "style")
 
 _items: list[tuple[str, str, str]] = []  # Blender does not keep the texts of a list that is made anew
 
@@ -28,7 +30,8 @@ def _is_rig(context: bpy.types.Context) -> bool:
 
 
 class VIVANT_OT_motion_phase(bpy.types.Operator):
-    """Make one part of the body move larger, faster, earlier or as in another action, in a copy of the action"""
+    """Make one part of the body move larger, faster, earlier or as in another action, in a take. Its bones get a key on every
+    frame, to which yours there give way; all other bones stay as they are"""
 
     bl_idname = "vivant.motion_phase"
     bl_label = "Edit Part by Phase"
@@ -36,15 +39,35 @@ class VIVANT_OT_motion_phase(bpy.types.Operator):
 
     part: bpy.props.EnumProperty(name="Part", items=_parts)
     amplitude: bpy.props.FloatProperty(
-        name="Amplitude", description="How far the part swings, times what it did", default=1, min=0, soft_max=2
+        name="Amplitude",
+        description="How far the part swings, times what it did",
+        default=1,
+        min=0,
+        soft_max=2,
+        options={"SKIP_SAVE"},
     )
     tempo: bpy.props.FloatProperty(
-        name="Tempo", description="How fast the part swings, times what it did", default=1, min=0.1, soft_max=2, max=10
+        name="Tempo",
+        description="How fast the part swings, times what it did",
+        default=1,
+        min=0.1,
+        soft_max=2,
+        max=10,
+        options={"SKIP_SAVE"},
     )
     shift: bpy.props.FloatProperty(
-        name="Shift", description="By how many of its cycles the part is ahead", soft_min=-0.5, soft_max=0.5
+        name="Shift",
+        description="By how many of its cycles the part is ahead",
+        soft_min=-0.5,
+        soft_max=0.5,
+        options={"SKIP_SAVE"},
     )
-    style: bpy.props.StringProperty(name="Style", description="An action of this rig that the part moves as in")
+    style: bpy.props.StringProperty(
+        name="Style", description="An action of this rig that the part moves as in; none: as it does", options={"SKIP_SAVE"}
+    )
+    another: bpy.props.BoolProperty(
+        name="As Another Take", description="Keep the take that is shown and make one more", options={"SKIP_SAVE"}
+    )
 
     poll = classmethod(lambda cls, context: _is_rig(context))
 
@@ -55,8 +78,14 @@ class VIVANT_OT_motion_phase(bpy.types.Operator):
         for name in ("amplitude", "tempo", "shift"):
             layout.prop(self, name, slider=True)
         layout.prop_search(self, "style", bpy.data, "actions")
+        if takes.original_of(context.active_object):
+            layout.prop(self, "another")
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        if takes.original_of(context.active_object):
+            made = takes.made_of(context.active_object.animation_data.action)
+            if made and made.edit and made.edit["part"] == self.part:  # to be changed from where it is
+                self.amplitude, self.tempo, self.shift, self.style = (made.edit[name] for name in SLIDERS)
         return context.window_manager.invoke_props_dialog(self)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
@@ -64,22 +93,32 @@ class VIVANT_OT_motion_phase(bpy.types.Operator):
             style = bpy.data.actions.get(self.style)
             if self.style and style is None:
                 raise VivantError(f"There is no action “{self.style}”.", "Choose another style.")
-            action = phases.edited(context.active_object, self.part, Edit(self.amplitude, self.tempo, self.shift), style)
+            change = Edit(self.amplitude, self.tempo, self.shift)
+            take, held = phases.edited(context.active_object, self.part, change, style, self.another)
         except VivantError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        self.report({"INFO"}, f"“{action.name}” has the edited part; the action before is kept")
+        if held:
+            self.report({"WARNING"}, f"Locked, muted or driven rotations were left as they are: {', '.join(held)}")
+        self.report({"INFO"}, f"“{take.name}” has the edited {self.part}; accept or reject the take")
         return {"FINISHED"}
 
 
 class VIVANT_OT_phase_train(JobOperator, bpy.types.Operator):
-    """Learn the phases of this rig's parts from all its actions in this file, into a file beside it"""
+    """Learn the cycles of this rig's limbs from all its actions in this file, in the background; what is learned is kept in
+    a file beside this one, and learning goes on there the next time"""
 
     bl_idname = "vivant.phase_train"
     bl_label = "Train on This Rig's Actions"
     bl_options = {"REGISTER", "UNDO"}
 
-    minutes: bpy.props.FloatProperty(name="Minutes", description="How long to learn", default=20, min=0.01, soft_max=120)
+    minutes: bpy.props.FloatProperty(
+        name="Minutes",
+        description="How long to learn; Esc stops it, and what was learned is kept",
+        default=20,
+        min=0.01,
+        soft_max=120,
+    )
 
     poll = classmethod(lambda cls, context: _is_rig(context))
 

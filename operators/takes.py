@@ -138,6 +138,8 @@ class VIVANT_OT_take_again(FillsGaps, bpy.types.Operator):
         every, shown = takes.takes_of(armature), armature.animation_data.action
         take = shown if shown in every else every[-1]
         made, frames = takes.made_of(take), takes.gap_of(take, armature.animation_data.action_slot)
+        if made and made.edit:
+            raise VivantError(f"The take '{take.name}' is an edit of the {made.edit['part']}.", "Change it in the panel Phase.")
         if made is None or frames is None:
             raise VivantError(f"The take '{take.name}' fills nothing.", "Use In-Between.")
         seed = 1 + max(one.seed for one in map(takes.made_of, every) if one)

@@ -20,7 +20,11 @@ class VIVANT_PT_phase(Tab, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         found = phases.parts_of(context.active_object)
         if found:
-            paragraph(self.layout, context, "One part larger, faster, earlier or in another style; the others stay.")
+            paragraph(
+                self.layout,
+                context,
+                "Let one part swing wider, faster, earlier or in another style, in a take. Its bones get a key on every frame.",
+            )
             column = self.layout.column(align=True)
             for part in found:
                 column.operator("vivant.motion_phase", text=f"{part.capitalize()}…").part = part

@@ -9,6 +9,8 @@ from ..backends.motion.report import Quality
 from ..scene import generated, ghosts, planted, takes
 from .sidebar import Tab, paragraph
 
+STILL = {"amplitude": 1, "tempo": 1, "shift": 0}  # sliders that change nothing
+
 
 class Below(Tab):
     """Mixin: a part of the panel In-Between, shown for an armature that has an action."""
@@ -41,7 +43,7 @@ class VIVANT_UL_takes(bpy.types.UIList):
         row = layout.split(factor=0.5)
         # The number of the slider below, for names are cut at their ends, where they differ.
         number = takes.takes_of(context.active_object).index(item) + 1
-        row.label(text=f"{number}  {made.solver.capitalize()} {made.seed}" if made else str(number))
+        row.label(text=f"{number}  {called(made)}" if made else str(number))
         row.prop(item, "name", text="", emboss=False)
 
     def filter_items(self, context: bpy.types.Context, data: bpy.types.BlendData, property: str) -> tuple[list[int], list[int]]:
@@ -66,21 +68,29 @@ class VIVANT_PT_takes(Below, bpy.types.Panel):
             "VIVANT_UL_takes", "", bpy.data, "actions", armature.vivant_takes, "shown", rows=min(max(3, len(every)), 6)
         )
         column = row.column(align=True)
-        column.operator_context = "EXEC_DEFAULT"
         made = takes.made_of(take)
-        column.operator("vivant.take_again", text="", icon="ADD").another = True
+        edit = made.edit if made else None
+        if edit:
+            more = column.operator("vivant.motion_phase", text="", icon="ADD")
+            more.part, more.another = edit["part"], True
+        else:
+            column.operator("vivant.take_again", text="", icon="ADD").another = True
         if original is not None:
             column.operator("vivant.take_remove", text="", icon="REMOVE")
         row = layout.row(align=True)
         row.operator("vivant.take_step", text="", icon="TRIA_LEFT").by = -1
-        row.prop(armature.vivant_takes, "number", text=f"Take of {len(every)}")
+        row.prop(armature.vivant_takes, "number", text="Take")
+        row.label(text=f" of {len(every)}")
         row.operator("vivant.take_step", text="", icon="TRIA_RIGHT").by = 1
         if original is None:
             return
         chosen = len(context.selected_pose_bones or ()) if context.mode == "POSE" else 0
         bones = f"{chosen} Bone{'s' if chosen > 1 else ''}" if chosen else "All Bones"
         where = "in Preview Range" if context.scene.use_preview_range else "at Playhead"
-        layout.operator("vivant.take_again", text=f"Redo {bones} {where}", icon="FILE_REFRESH").another = False
+        if edit:
+            layout.operator("vivant.motion_phase", text=f"Change {edit['part'].title()}…", icon="OPTIONS").part = edit["part"]
+        else:
+            layout.operator("vivant.take_again", text=f"Redo {bones} {where}", icon="FILE_REFRESH").another = False
         layout.prop(armature.vivant_takes, "strength", slider=True)
         if made:
             paragraph(layout, context, described(made))
@@ -95,11 +105,26 @@ class VIVANT_PT_takes(Below, bpy.types.Panel):
         row.operator("vivant.take_reject", text="Reject All" if len(every) > 1 else "Reject", icon="X")
 
 
+def called(made: takes.Made) -> str:
+    """What the list calls a take."""
+    if made.edit is None:
+        return f"{made.solver.capitalize()} {made.seed}"
+    return str(made.edit["part"]).capitalize()
+
+
 def described(made: takes.Made) -> str:
     """What the panel says of a take."""
     first, last = made.frames
     where = f"frame {first}" if first == last else f"frames {first} to {last}"
     bones = made.bones[0] if len(made.bones) == 1 else f"{len(made.bones)} bones"
+    if made.edit:
+        part = str(made.edit["part"]).capitalize()
+        sliders = [f"{name} {made.edit[name]:g}" for name, still in STILL.items() if made.edit[name] != still]
+        style = [f"as in “{made.edit['style']}”"] if made.edit["style"] else []
+        return (
+            f"{part}: {', '.join([*sliders, *style]) or 'as it was'}; {where} of {bones}. Your keys of these bones give way, "
+            "also when you accept; Remove Generated Keys brings them back."
+        )
     if made.output == generated.SPARSE:
         keys = f"few keys ({made.keys:,})" if made.keys else "no new key, as your keys' handles do it"
     else:

@@ -88,11 +88,21 @@ def curves_of(action: bpy.types.Action, slot: bpy.types.ActionSlot) -> dict[tupl
 
 def add_curve_like(action: bpy.types.Action, slot: bpy.types.ActionSlot, model: bpy.types.FCurve) -> bpy.types.FCurve:
     """A curve without keys for the same channel as `model`, in a group of the same name."""
+    return add_curve(action, slot, (model.data_path, model.array_index), model.group.name if model.group else "")
+
+
+def add_curve(action: bpy.types.Action, slot: bpy.types.ActionSlot, channel: tuple[str, int], group: str) -> bpy.types.FCurve:
+    """A curve without keys for a data path and array index, in a group of a name unless that is empty."""
     bag = anim_utils.action_get_channelbag_for_slot(action, slot)
-    curve = bag.fcurves.new(model.data_path, index=model.array_index)
-    if model.group:
-        curve.group = bag.groups.get(model.group.name) or bag.groups.new(model.group.name)
+    curve = bag.fcurves.new(channel[0], index=channel[1])
+    if group:
+        curve.group = bag.groups.get(group) or bag.groups.new(group)
     return curve
+
+
+def remove_curve(action: bpy.types.Action, slot: bpy.types.ActionSlot, curve: bpy.types.FCurve) -> None:
+    """Remove a curve of a slot."""
+    anim_utils.action_get_channelbag_for_slot(action, slot).fcurves.remove(curve)
 
 
 def read_keys(curve: bpy.types.FCurve, names: Sequence[str] = KEY.names) -> Keys:
@@ -250,6 +260,17 @@ def _hold_straight_ends(keys: Keys, users: Keys, first: bool, last: bool) -> Non
             run = users["co"][end] - users["co"][neighbour]
             keys[outer][end] = users["co"][end] + run / abs(run[0]) * (1, kind == LINEAR)
         keys["interpolation"][end] = BEZIER
+
+
+def smooth_keys(times: NDArray[np.floating], values: NDArray[np.floating]) -> Keys:
+    """GENERATED keys (n,) on a smooth curve through values at times; their handles are free, so none follows another key."""
+    keys = np.zeros(len(times), KEY)
+    keys["co"] = np.column_stack([times, values])
+    keys["type"], keys["interpolation"] = GENERATED, BEZIER
+    slope, reach = np.gradient(values, times), np.diff(times) / 3
+    for name, step in (("handle_left", -np.insert(reach, 0, reach[0])), ("handle_right", np.append(reach, reach[-1]))):
+        keys[name] = np.column_stack([times + step, values + step * slope])
+    return keys
 
 
 def empty_gaps(curve: bpy.types.FCurve, generated: NDArray[np.bool_], before: Sequence[Sequence[float]]) -> None:

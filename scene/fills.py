@@ -121,6 +121,13 @@ def complete(keys: actions.Keys, fill: Fill, gap: actions.Gap) -> bool:
     return fill.made is None or within.sum() == actions.inside(unpacked(fill.made, RECORD)["co"][:, 0], [gap]).sum()
 
 
+def merged(keys: actions.Keys, others: actions.Keys) -> actions.Keys:
+    """Keys of a curve and others, which go before them where both have one."""
+    near = np.abs(keys["co"][:, :1] - others["co"][:, 0]).min(axis=1, initial=np.inf) < NEAR
+    every = np.concatenate([keys[~near], others])
+    return every[np.argsort(every["co"][:, 0], kind="stable")]
+
+
 def _alike(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Whether handles point the same way: a key that is set between two shortens theirs."""
     a, b = a.astype(np.float64), b.astype(np.float64)
@@ -135,10 +142,7 @@ def emptied(curve: bpy.types.FCurve, fill: Fill) -> None:
     if fill.replaced is None:
         actions.empty_gaps(curve, ours, fill.before)
         return
-    theirs, changed = unpacked(fill.replaced), keys[~ours]
-    near = np.abs(theirs["co"][:, :1] - changed["co"][:, 0]).min(axis=1, initial=np.inf) < NEAR
-    every = np.concatenate([theirs[~near], changed])
-    actions.restore_keys(curve, every[np.argsort(every["co"][:, 0], kind="stable")])
+    actions.restore_keys(curve, merged(unpacked(fill.replaced), keys[~ours]))
     for index in fill.muted:
         if index < len(curve.modifiers):
             curve.modifiers[index].mute = False

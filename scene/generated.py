@@ -28,7 +28,8 @@ class Part:
     """The generated frames of one gap of a bone's channels that belong together.
 
     mode: the rotation mode, "" for numbers; curves (C,): their names (`takes.curve_name`); times (n,); values (n, C): the
-    solver's; base (n, C): the curves before; holds: times of keys that hold until the next one.
+    solver's; base (n, C): the curves before; holds: times of keys that hold until the next one; whole: no gap but all of the
+    curves is written anew, the user's keys give way.
     """
 
     bone: str
@@ -39,7 +40,8 @@ class Part:
     times: Sequence[float]
     values: Sequence[Sequence[float]]
     base: Sequence[Sequence[float]]
-    holds: Sequence[float]
+    holds: Sequence[float] = ()
+    whole: bool = False
 
     def overlaps(self, other: Part) -> bool:
         """Whether both fill the same frames of a curve."""
@@ -86,7 +88,7 @@ def set_strength(armature: bpy.types.Object, strength: float) -> None:
             has, fill = keys.get(takes.channel(name)), known.get(name)
             if has is None or fill is None or not fills.complete(has, fill, part.gap):
                 return False
-            if not np.all(np.isin(np.float32(part.gap), has["co"][:, 0])):
+            if not part.whole and not np.all(np.isin(np.float32(part.gap), has["co"][:, 0])):
                 return False
         return True
 
@@ -170,6 +172,16 @@ def _write(armature: bpy.types.Object, take: bpy.types.Action, parts: Iterable[P
     """Put parts into the curves of the take and record the gaps; returns the number of keys."""
     slot = armature.animation_data.action_slot
     curves = {takes.curve_name(curve): curve for curve in actions.curves_of(take, slot).values()}
+    known, parts = takes.fills_of(take, slot), list(parts)
+    rewritten = 0
+    for part in (part for part in parts if part.whole):
+        rows = _blend(part, strength, np.array(part.base[0]), np.array(part.base[-1]))
+        for name, column in zip(part.curves, rows.T, strict=True):
+            new_keys = actions.smooth_keys(np.array(part.times), column)
+            curve = curves.get(name) or actions.add_curve(take, slot, takes.channel(name), part.bone)
+            known[name] = _rewrite(curve, known.get(name, fills.Fill()), part.gap, new_keys)
+            rewritten += len(new_keys)
+    parts = [part for part in parts if not part.whole]
     side_by_side: dict[tuple, list[Part]] = defaultdict(list)
     for part in parts:
         side_by_side[part.bone, part.output, part.gap, tuple(part.times)].append(part)
@@ -203,7 +215,6 @@ def _write(armature: bpy.types.Object, take: bpy.types.Action, parts: Iterable[P
                 got.slopes += slope[1:-1].tolist()
                 got.ends.append((slope[0], slope[-1]))
                 got.holds += next(part.holds for part in run.parts if name in part.curves)
-    known = takes.fills_of(take, slot)
     for (name, output), got in new.items():
         slopes = actions.Slopes(np.array(got.slopes), np.array(got.ends)) if output == SPARSE else None
         changed = actions.fill_gaps(curves[name], got.gaps, got.frames, got.values, got.holds, slopes)
@@ -211,7 +222,34 @@ def _write(armature: bpy.types.Object, take: bpy.types.Action, parts: Iterable[P
         made = fills.record(written, actions.inside(written["co"][:, 0], got.gaps))
         known[name] = known.get(name, fills.Fill()).followed_by(fills.Fill(got.gaps, changed, made))
     takes.set_fills(take, slot, known)
-    return sum(len(got.frames) for got in new.values())
+    return rewritten + sum(len(got.frames) for got in new.values())
+
+
+def _rewrite(curve: bpy.types.FCurve, fill: fills.Fill, span: actions.Gap, new: actions.Keys) -> fills.Fill:
+    """Give a curve new keys instead of all it has, but for those that the user has set since that was done before.
+
+    Modifiers that shape the curve there are part of what is new, and muted.  Returns the record.
+    """
+    replaced, muted, theirs = fill.replaced, [], np.empty(0, actions.KEY)
+    if replaced is None:
+        fills.emptied(curve, fill)
+        replaced = fills.packed(actions.read_keys(curve))
+        on = [index for index, modifier in enumerate(curve.modifiers) if not modifier.mute]
+        shaped = [curve.evaluate(time) for time in new["co"][:, 0]]
+        for index in on:
+            curve.modifiers[index].mute = True
+        if np.allclose(shaped, [curve.evaluate(time) for time in new["co"][:, 0]], rtol=0, atol=1e-6):
+            for index in on:  # a cycle's, say, that begins where the keys end
+                curve.modifiers[index].mute = False
+        else:
+            muted = on
+    else:
+        keys = actions.read_keys(curve)
+        theirs = keys[~fills.generated(keys, fill)]
+    actions.restore_keys(curve, fills.merged(new, theirs))
+    keys = actions.read_keys(curve)
+    made = fills.record(keys, ~np.isin(keys["co"][:, 0], theirs["co"][:, 0]))
+    return fill.followed_by(fills.Fill([span], (), made, replaced, muted))
 
 
 def _keys_of(

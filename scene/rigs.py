@@ -94,6 +94,11 @@ def keyed_groups(
     return groups, {reason: found for reason, found in left_out.items() if found}
 
 
+def rotation_path(bone: bpy.types.PoseBone) -> str:
+    """The data path of a bone's rotation in its own mode."""
+    return f"{bone.path_from_id()}.{FOUR.get(bone.rotation_mode, 'rotation_euler')}"
+
+
 def rotation_locks(bone: bpy.types.PoseBone) -> list[bool]:
     """Which components of a bone's rotation, in its own mode, are locked."""
     axes = list(bone.lock_rotation)

@@ -31,7 +31,8 @@ KEY = "vivant"
 @dataclass(frozen=True)
 class Made:
     """How a take was made, last: solver, seed, scope, first and last frame, bones, BAKED or SPARSE, generated keys, the
-    largest change of a key of the user's, why it was not the solver asked for, and what it looks like (see `judged`)."""
+    largest change of a key of the user's, why it was not the solver asked for, what it looks like (see `judged`), and the
+    edit, if it is one (see `phases`)."""
 
     solver: str
     seed: int
@@ -43,6 +44,7 @@ class Made:
     key_error: float
     fallback: str = ""
     quality: Quality | None = None
+    edit: Mapping[str, Any] | None = None
 
 
 def original_of(armature: bpy.types.Object | None) -> bpy.types.Action | None:
@@ -137,7 +139,7 @@ def accept_as_strip(armature: bpy.types.Object) -> bpy.types.Action:
     """
     take, original, slot = _shown(armature)
     data, handle, scene = armature.animation_data, slot.handle, bpy.context.scene
-    gaps = [gap for fill in fills_of(take, slot).values() for gap in fill.gaps]
+    gaps = [fill.span for fill in fills_of(take, slot).values()]
     if not gaps:
         raise VivantError(f"The take '{take.name}' fills nothing.", "Run In-Between again.")
     if data.action_blend_type != "REPLACE" or data.action_influence < 1:
@@ -160,7 +162,7 @@ ACCEPT = {"ACTION": accept, "SLOT": accept_as_slot, "NEW": accept_as_action, "NL
 
 def _merge(take: bpy.types.Action, slot: bpy.types.ActionSlot, original: bpy.types.Action, into: bpy.types.ActionSlot) -> None:
     """Carry all keys of a take that differ into a slot of the user's action, and what was generated."""
-    targets = actions.curves_of(original, into)
+    targets, fills = actions.curves_of(original, into), fills_of(take, slot)
     for channel, curve in actions.curves_of(take, slot).items():
         keys = actions.read_keys(curve)
         target = targets.get(channel)
@@ -169,7 +171,10 @@ def _merge(take: bpy.types.Action, slot: bpy.types.ActionSlot, original: bpy.typ
         elif keys.tobytes() == actions.read_keys(target).tobytes():
             continue
         actions.restore_keys(target, keys)
-    set_fills(original, into, fills_of(take, slot))
+        if fill := fills.get(curve_name(curve)):
+            for index in fill.muted:
+                target.modifiers[index].mute = True
+    set_fills(original, into, fills)
 
 
 def _own_slot(original: bpy.types.Action, slot: bpy.types.ActionSlot) -> bpy.types.ActionSlot:
@@ -247,6 +252,8 @@ def remove_generated(armature: bpy.types.Object) -> int:
             inside = actions.inside(keys["co"][:, 0], fill.gaps) & (keys["type"] == actions.GENERATED)
             kept += int(np.sum(inside & ~fill_records.generated(keys, fill)))
             fill_records.emptied(curve, fill)
+            if not len(curve.keyframe_points):
+                actions.remove_curve(action, slot, curve)
     set_fills(action, slot, {})
     return kept
 

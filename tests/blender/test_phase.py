@@ -13,7 +13,8 @@ from vivant.backends.common.errors import VivantError
 from vivant.backends.motion.phase import model
 from vivant.backends.motion.phase.autoencoder import PartModel
 from vivant.backends.motion.phase.edit import Edit
-from vivant.scene import phases, skeletons
+from vivant.scene import actions, generated, phases, skeletons, takes
+from vivant.scene.inbetween import inbetween_object
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import posing
@@ -31,7 +32,7 @@ FRAMES = range(1, 91)
 
 
 @pytest.fixture(autouse=True)
-def _operators():
+def _operators(operators):
     from vivant.operators import phase
 
     for cls in phase.CLASSES:
@@ -112,16 +113,13 @@ def test_a_part_swings_less_or_more_and_nothing_else_changes(scene, tmp_path):
     sizes = []
     for amplitude in (0.0, 0.5, 1.5):
         assert bpy.ops.vivant.motion_phase(part="left arm", amplitude=amplitude) == {"FINISHED"}
-        action = made.animation_data.action
-        assert action != user and action.name == f"{user.name} left arm" and user.use_fake_user
+        assert takes.original_of(made) == user and takes.takes_of(made) == [made.animation_data.action]
         after = posing.bits(made)
         assert after.keys() == before.keys()
         for key, value in before.items():
             assert (after[key] == value) != ("Left" in key[0]), key
         sizes.append(turns(made, "LeftArm").mean() / size)
-        made.animation_data.action = user
-        made.animation_data.action_slot = user.slots[0]
-        bpy.data.actions.remove(action)
+        assert takes.reject(made) == user and not user.use_fake_user
     assert posing.bits(made) == before
     assert sizes[0] < 0.6 * sizes[1] < 0.6 * sizes[2] and sizes[2] > 1.2
     assert [a.name for a in bpy.data.actions] == [user.name], "nothing of the sampling is left"
@@ -133,6 +131,113 @@ def test_an_edit_of_nothing_gives_the_same_motion(scene, tmp_path):
     phases.edited(made, "right arm", Edit())
     moved = skeletons.clip_of(made, FRAMES)
     assert np.abs(np.abs(np.sum(moved.rotations * still.rotations, axis=-1)) - 1).max() < 1e-6
+
+
+def test_an_edit_is_a_take_with_a_strength_and_a_place_in_the_list(scene, tmp_path):
+    made = known(rig(), tmp_path)
+    user, before = made.animation_data.action, posing.motion(made, FRAMES)
+    sizes = [turns(made, "LeftArm").mean()]
+    bpy.ops.vivant.motion_phase(part="left arm", amplitude=0.2)
+    full, sizes = posing.bits(made), [*sizes, turns(made, "LeftArm").mean()]
+    made.vivant_takes.strength = 0.0
+    assert np.abs(posing.motion(made, FRAMES) - before).max() < 1e-5
+    made.vivant_takes.strength = 0.5
+    assert sizes[1] < turns(made, "LeftArm").mean() < sizes[0]
+    made.vivant_takes.strength = 1.0
+    assert posing.bits(made) == full
+
+    said = takes.made_of(made.animation_data.action)
+    assert said.edit == {"part": "left arm", "amplitude": pytest.approx(0.2), "tempo": 1, "shift": 0, "style": ""}
+    assert said.frames == [1, 90] and said.bones == ["LeftArm", "LeftForeArm"] and said.key_error > 0.1
+    bpy.ops.vivant.motion_phase(part="right arm", amplitude=1.4, another=True)
+    assert len(takes.takes_of(made)) == 2 and made.vivant_takes.number == 2
+    assert {key: bits for key, bits in posing.bits(made).items() if "Left" in key[0]} != {
+        key: bits for key, bits in full.items() if "Left" in key[0]
+    }, "another take is of the user's action"
+    made.vivant_takes.number = 1
+    assert posing.bits(made) == full
+    with pytest.raises(RuntimeError, match="an edit of the left arm"):
+        bpy.ops.vivant.take_again()
+    takes.reject(made)
+    assert list(bpy.data.actions) == [user]
+
+
+def test_edits_of_two_parts_are_one_take_and_an_edit_anew_is_not_piled_on_the_last(scene, tmp_path):
+    made = known(rig(), tmp_path)
+    bpy.ops.vivant.motion_phase(part="left arm", amplitude=1.3)
+    once = posing.bits(made)
+    bpy.ops.vivant.motion_phase(part="right arm", amplitude=0.5)
+    assert len(takes.takes_of(made)) == 1
+    left = {key: bits for key, bits in posing.bits(made).items() if "Left" in key[0]}
+    assert left == {key: bits for key, bits in once.items() if "Left" in key[0]}
+    bpy.ops.vivant.motion_phase(part="left arm", amplitude=0.4)
+    bpy.ops.vivant.motion_phase(part="left arm", amplitude=1.3)
+    again = made.animation_data.action
+    for key, curve in actions.curves_of(again, made.animation_data.action_slot).items():
+        if "Left" in key[0]:
+            first = np.frombuffer(once[key]["co"], np.float32).reshape(-1, 2)
+            assert np.abs(actions.read_keys(curve, ["co"])["co"] - first).max() < 0.01
+
+
+def test_an_accepted_edit_is_taken_out_again_without_a_trace_and_what_the_user_changed_stays(scene, tmp_path):
+    made = known(rig(), tmp_path)
+    user = made.animation_data.action
+    for curve in posing.curves(made, 'pose.bones["LeftArm"]'):
+        noise = curve.modifiers.new("NOISE")
+        noise.strength = 0.05
+    cycle = posing.curves(made, 'pose.bones["LeftForeArm"]')[0].modifiers.new("CYCLES")
+    before, moving, poses = posing.bits(made), posing.motion(made, FRAMES), skeletons.clip_of(made, FRAMES).rotations
+    bpy.ops.vivant.motion_phase(part="left arm")
+    now = skeletons.clip_of(made, FRAMES).rotations
+    assert np.abs(np.sum(now * poses, axis=-1)).min() > 1 - 1e-5, "noise is part of what is written anew"
+    shown = posing.motion(made, FRAMES)
+    assert bpy.ops.vivant.take_accept() == {"FINISHED"}
+    assert made.animation_data.action == user
+    assert np.array_equal(posing.motion(made, FRAMES), shown)
+    assert posing.curves(made, 'pose.bones["LeftArm"]')[0].modifiers[0].mute and not cycle.mute
+    takes.remove_generated(made)
+    assert posing.bits(made) == before and np.array_equal(posing.motion(made, FRAMES), moving)
+
+    bpy.ops.vivant.motion_phase(part="left arm", amplitude=0.2)
+    bone = made.pose.bones["LeftForeArm"]
+    bone.rotation_quaternion = (0.6, 0.8, 0, 0)
+    bone.keyframe_insert("rotation_quaternion", frame=40)
+    wanted = [curve.evaluate(40) for curve in posing.curves(made, 'pose.bones["LeftForeArm"]')]
+    bpy.ops.vivant.motion_phase(part="left arm", amplitude=1.2)
+    generated.set_strength(made, 0.5)
+    takes.accept(made)
+    assert [curve.evaluate(40) for curve in posing.curves(made, 'pose.bones["LeftForeArm"]')] == wanted
+    takes.remove_generated(made)
+    assert [curve.evaluate(40) for curve in posing.curves(made, 'pose.bones["LeftForeArm"]')] == wanted
+
+
+@pytest.mark.parametrize("into", ["SLOT", "NEW", "NLA"])
+def test_an_edit_is_kept_apart_as_slot_action_or_strip(scene, tmp_path, into):
+    made = known(rig(), tmp_path)
+    user, before = made.animation_data.action, posing.bits(made)
+    bpy.ops.vivant.motion_phase(part="left arm", amplitude=0.3)
+    shown = posing.motion(made, FRAMES)
+    takes.ACCEPT[into](made)
+    if into == "NLA":
+        assert [tuple(track.strips[0].action_frame_start for track in made.animation_data.nla_tracks)[1]] == [1.0]
+    else:
+        assert np.array_equal(posing.motion(made, FRAMES), shown)
+    own = actions.curves_of(user, user.slots[0])
+    assert all(actions.read_keys(own[key])["co"].tobytes() == bits["co"] for key, bits in before.items())
+
+
+def test_bones_that_may_not_be_keyed_stay_and_are_named(scene, tmp_path):
+    made = known(rig(), tmp_path)
+    made.pose.bones["LeftForeArm"].lock_rotation = (True, True, True)
+    before = posing.bits(made)
+    take, held = phases.edited(made, "left arm", Edit(0.3))
+    assert held == ["LeftForeArm"] and take == made.animation_data.action
+    assert {key[0].split('"')[1] for key, bits in posing.bits(made).items() if bits != before[key]} == {"LeftArm"}
+    takes.reject(made)
+    made.pose.bones["LeftArm"].lock_rotation = (True, True, True)
+    with pytest.raises(VivantError, match="left arm are locked"):
+        phases.edited(made, "left arm", Edit(0.3))
+    assert posing.bits(made) == before and len(bpy.data.actions) == 1
 
 
 def test_style_comes_from_another_action_of_the_rig(scene, tmp_path):
@@ -188,6 +293,27 @@ def test_what_cannot_be_edited_is_said_and_changes_nothing(scene, tmp_path):
     with pytest.raises(VivantError, match="no file of weights"):
         phases.edited(made, "left arm", Edit(2))
     assert posing.bits(made) == before and len(bpy.data.actions) == 1
+
+
+def test_gaps_are_filled_by_phase_in_a_take(scene):
+    made = small_human(seed=3, size=1.2)
+    scene.render.fps = 30
+    for frame, angle in ((1, 0.3), (9, -0.3), (17, 0.3), (41, -0.3), (49, 0.3)):
+        for bone in made.pose.bones:
+            bone.rotation_mode = "QUATERNION"
+            side = {"L": 1, "R": -1}.get(bone.name[0], 0)
+            posing.key(made, bone.name, "rotation_quaternion", [frame], [tuple(Quaternion((1, 0, 0), side * angle))])
+    before = posing.bits(made)
+    scene.frame_set(30)
+    assert bpy.ops.vivant.motion_inbetween(solver="phase") == {"FINISHED"}
+    said = takes.made_of(made.animation_data.action)
+    assert said.solver == "phase" and not said.fallback and said.key_error == 0 and said.frames == [18, 40]
+    phased = posing.motion(made, range(18, 41))
+    assert inbetween_object(made, scope="RANGE", frame_range=(17, 41), another=True).solver == "spline"
+    assert np.abs(posing.motion(made, range(18, 41)) - phased).max() > 0.01
+    assert len(takes.takes_of(made)) == 2
+    takes.reject(made)
+    assert posing.bits(made) == before
 
 
 def test_lessons_are_the_rigs_own_long_actions(scene):
