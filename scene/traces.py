@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends.common.errors import VivantError
-from . import actions, beside, planted, rigs, skeletons, takes
+from . import actions, beside, limbs, planted, rigs, skeletons, takes
 from .fills import RECORD, Fill, generated
 
 Array = NDArray[np.float32]
 
 MOST = 250  # frames; of longer ranges every second one is shown, or every third …
+ORIGIN = 0.03  # share of the rig's size within which a root stands at the armature's origin, and ends meet joints
 # Joints with a trail, and what stands in for one that a human lacks.
 HUMAN = {"pelvis": "", "head": "neck"} | {
     f"{a}.{side}": f"{b}.{side}" for side in "LR" for a, b in (("hand", "forearm"), ("foot", "shin"))
@@ -58,11 +59,27 @@ def sticks(armature: bpy.types.Object, action: bpy.types.Action, frames: list[in
 def ghost_bones(armature: bpy.types.Object) -> list[int]:
     """Indices of the bones that a ghost is made of: those that deform, as controls would hide it; else all.
 
-    Without the bones of a human's face.
+    Without the bones of a human's face, and roots that are no part of the body, as imported rigs have them.
     """
-    bones, human = armature.pose.bones, _human_of(armature)
-    shown = [index for index, bone in enumerate(bones) if bone.bone.use_deform] or list(range(len(bones)))
+    bones, human, roots = armature.pose.bones, _human_of(armature), _bodiless(armature)
+    shown = [index for index, bone in enumerate(bones) if bone.bone.use_deform and bone.name not in roots]
+    shown = shown or list(range(len(bones)))
     return [index for index in shown if human.get("head") not in [above.name for above in bones[index].parent_recursive]]
+
+
+def _bodiless(armature: bpy.types.Object) -> set[str]:
+    """Bones that carry a body and are none of it: above all others, where the armature's origin is, and ending at no joint."""
+    near = ORIGIN * limbs.size_of(armature)
+    found: set[str] = set()
+    for bone in armature.data.bones:  # parents first
+        if (
+            (bone.parent is None or bone.parent.name in found)
+            and bone.children
+            and bone.head_local.length < near
+            and all((child.head_local - bone.tail_local).length > near for child in bone.children)
+        ):
+            found.add(bone.name)
+    return found
 
 
 def _human_of(armature: bpy.types.Object) -> dict[str, str]:
@@ -84,9 +101,10 @@ def trail_bones(armature: bpy.types.Object) -> list[str]:
     held = [bone for bone in planted.contacts_of(action, armature.animation_data.action_slot) if bone in bones]
     chosen = rigs.selected_bones(armature) if armature.mode == "POSE" else None
     if chosen is None:
-        human, ends = _human_of(armature), [bone.name for bone in bones if not bone.children]
+        human, roots = _human_of(armature), _bodiless(armature)
+        ends = [bone.name for bone in bones if not bone.children]
         chosen = [human.get(joint) or human[other] for joint, other in HUMAN.items() if joint in human or other in human]
-        chosen = chosen or [bones[0].name, *(ends if len(ends) <= 12 else [])]
+        chosen = chosen or [*[bone.name for bone in bones if bone.name not in roots][:1], *(ends if len(ends) <= 12 else [])]
     return list(dict.fromkeys([*chosen, *held]))
 
 

@@ -125,6 +125,25 @@ def test_sticks_go_from_the_bones_heads_to_their_tails(rig):
         assert np.allclose(rig.matrix_world @ bone.tail, tail, atol=1e-5)
 
 
+def test_a_root_that_is_no_part_of_the_body_has_no_ghost_and_no_trail(scene):
+    rig = posing.armature(("hips", "spine"), "fox")
+    bpy.ops.object.mode_set(mode="EDIT")
+    bones = rig.data.edit_bones
+    for bone in bones:
+        bone.head.z, bone.tail.z = bone.head.z + 1, bone.tail.z + 1
+    parent = None
+    for name, tail in (("scene_root", (0, 3, 0)), ("root", (0, 0, 2.5))):
+        bones.new(name).tail = tail
+        bones[name].parent, parent = parent, bones[name]
+    bones["hips"].parent = parent
+    bpy.ops.object.mode_set(mode="OBJECT")
+    posing.key(rig, "hips", "location", (1, 9), [(0, 0, 0), (1, 0, 0)])
+    assert [rig.pose.bones[index].name for index in traces.ghost_bones(rig)] == ["hips", "spine"]
+    assert traces.trail_bones(rig) == ["hips", "spine"]
+    alone = posing.armature(("arm", "hand"), "crane")
+    assert traces.ghost_bones(alone) == [0, 1], "a bone that reaches the next one is of the body, wherever it stands"
+
+
 def test_frames_are_those_of_the_takes_gaps_else_those_that_play(rig):
     scene = bpy.context.scene
     assert traces.frames_of(rig, scene) == list(range(1, 251))
