@@ -9,8 +9,9 @@ are described once, for gaps of every length.
 from __future__ import annotations
 
 import functools
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from .clip import Clip
 
 Array = NDArray[np.floating]
 Index = NDArray[np.intp]
+Bend = tuple[Array, Array]
 
 UP = np.array([0.0, 1.0, 0.0])
 GROUND = np.array([1.0, 0.0, 1.0])
@@ -46,6 +48,7 @@ class Weights:
 WEIGHTS = Weights()
 # Chosen on 100 windows of held-out takes at gaps of 5 and 30 frames; flat around these values.
 REACH = 0.9  # distance over which stretches are alike
+BEND = 0.15  # variance of what a side's change of velocity tells, and of what its turns tell
 NOISE = 1.0  # variance of what stretches do that are alike, over that of what they have in common
 
 
@@ -55,8 +58,8 @@ class Library:
 
     motion: them as one clip; end (N,): one past the last frame of a frame's own clip; piece (N,): the number of the piece of
     motion that a frame is of, the same in the mirror; pose, velocity (N, 3 J + 1): see `describe`, divided by their root mean
-    squares, `scales`, and each row's squared length; facing (N,): the heading h as exp(ih); ground (N,): the root's z + ix,
-    which a turn by h multiplies with that; height (N,): the root's.
+    squares, `scales`, and each row's squared length; turning (N, 3 J): see `describe`; facing (N,): the heading h as
+    exp(ih); ground (N,): the root's z + ix, which a turn by h multiplies with that; height (N,): the root's.
     """
 
     motion: Clip
@@ -64,6 +67,7 @@ class Library:
     piece: Index
     pose: Array
     velocity: Array
+    turning: Array
     scales: tuple[float, float]
     facing: NDArray[np.complexfloating]
     ground: NDArray[np.complexfloating]
@@ -72,11 +76,12 @@ class Library:
 
 @dataclass(frozen=True)
 class Query:
-    """A gap of `length` frames between two keys, in the terms of `describe`; a velocity is None where it is not known."""
+    """A gap of `length` frames between two keys, in the terms of `describe` and `bend`; what is not known is None."""
 
     length: int
     poses: tuple[Array, Array]
     velocities: tuple[Array | None, Array | None]
+    bends: tuple[Bend | None, Bend | None]
     way: Array
     turn: float
 
@@ -118,7 +123,7 @@ def index(clips: tuple[Clip, ...], fps: float) -> Library:
         clips += tuple(mirrored(clip, mirror) for clip in clips)
         pieces = np.tile(pieces, 2)
     described = [describe(clip) for clip in clips]
-    pose, velocity, heading = (np.concatenate([one[part] for one in described]) for part in range(3))
+    pose, velocity, turning, heading = (np.concatenate([one[part] for one in described]) for part in range(4))
     lengths = np.array([len(clip) for clip in clips])
     scales = _spread(pose), _spread(velocity)
     motion = _end_to_end(clips)
@@ -129,6 +134,7 @@ def index(clips: tuple[Clip, ...], fps: float) -> Library:
         piece=pieces,
         pose=_table(pose / scales[0]),
         velocity=_table(velocity / scales[1]),
+        turning=turning.astype(np.float32),
         scales=scales,
         facing=np.exp(1j * heading),
         ground=root[:, 2] + 1j * root[:, 0],
@@ -160,26 +166,36 @@ def _end_to_end(clips: Sequence[Clip]) -> Clip:
     )
 
 
-def describe(clip: Clip) -> tuple[Array, Array, Array]:
-    """Pose (F, 3 J), velocity (F, 3 J) and heading (F,) of every frame, of any skeleton.
+def describe(clip: Clip) -> tuple[Array, Array, Array, Array]:
+    """Pose, velocity and turning (F, 3 J) and heading (F,) of every frame, of any skeleton.
 
     Pose: positions from the root, in the heading frame; the root's own is its height.  Velocity: how far joints moved since
-    the frame before, likewise (the first frame repeats the second one's).  The heading is the root's twist about Y since
-    its rest pose.
+    the frame before, likewise (the first frame repeats the second one's).  Turning: how far they turned since then, rotation
+    vectors in their own frames.  The heading is the root's twist about Y since its rest pose.
     """
     positions, _ = clip.forward()
     positions = positions.astype(np.float64)
     heading = heading_of(clip)
     steps = np.diff(positions, axis=0, prepend=positions[:1])
-    steps[0] = steps[min(1, len(clip) - 1)]
+    turning = quaternions.difference(clip.rotations[np.maximum(np.arange(len(clip)) - 1, 0)], clip.rotations)
+    steps[0], turning[0] = steps[min(1, len(clip) - 1)], turning[min(1, len(clip) - 1)]
     pose = positions - positions[:, :1]
     pose[:, 0] = positions[:, 0] * UP
     back = about_y(-heading)[:, None]
-    return _rows(quaternions.rotate(back, pose)), _rows(quaternions.rotate(back, steps)), heading
+    return _rows(quaternions.rotate(back, pose)), _rows(quaternions.rotate(back, steps)), _rows(turning), heading
+
+
+def bend(velocity: Array, turning: Array, across: Array, near: Index | int, far: Index | int) -> Bend:
+    """How motion beyond a key differs from that at constant velocity, which no cubic through the keys can tell.
+
+    That is how much the velocity changes from row `far` to row `near`, the step beside the gap; and how much faster joints
+    turn in both steps than `across` the gap, on average.
+    """
+    return velocity[near] - velocity[far], np.concatenate([turning[near] - across, turning[far] - across], axis=-1)
 
 
 def _rows(vectors: Array) -> Array:
-    return vectors.reshape(len(vectors), -1)
+    return vectors.reshape(len(vectors), math.prod(vectors.shape[1:]))
 
 
 def _table(rows: Array) -> Array:
@@ -246,15 +262,12 @@ def predict(library: Library, query: Query, matches: Matches, weights: Weights =
     """How much each of K stretches tells about a gap, and about each other: the weights of a Gaussian process (1 + K, K).
 
     What stretches do beyond the spline is taken to be alike where their ends are (a Gaussian of the distance), to grow in
-    proportion with the velocities at the ends, and to be uncertain by as much again.  Stretches that are alike share
-    their weight, and what no stretch resembles gets little.  The first row is the gap's (kriging); the others are what the
-    same process makes of each stretch without its own piece of the library (leave-one-out, in closed form).
+    proportion with the velocities at the ends and with how they change there (see `bend`), and to be uncertain by as much
+    again.  Stretches that are alike share their weight, and what no stretch resembles gets little.  The first row is the gap's
+    (kriging); the others are what the same process makes of each stretch without its own piece of the library
+    (leave-one-out, in closed form).
     """
-    posed, moving, travelled = _vectors(library, query, matches, weights)
-    here = np.concatenate([posed, moving, travelled], axis=1)
-    squares = np.sum(here**2, axis=1)
-    apart = squares[:, None] + squares - 2 * here @ here.T
-    alike = np.exp(-np.maximum(apart, 0) / (2 * REACH**2)) + moving @ moving.T
+    alike = _alike(library, query, matches, weights)
     inverse = np.linalg.inv(alike[1:, 1:] + NOISE * np.eye(len(matches)))
     told = np.concatenate([alike[:1, 1:], inverse])
     told[0] = told[0] @ inverse
@@ -264,6 +277,18 @@ def predict(library: Library, query: Query, matches: Matches, weights: Weights =
         told[1 + own] = -np.linalg.solve(inverse[np.ix_(own, own)], inverse[own])
     told[1:][pieces[:, None] == pieces] = 0
     return told
+
+
+def _alike(library: Library, query: Query, matches: Matches, weights: Weights) -> Array:
+    """The covariances (1 + K, 1 + K) of what a gap and its matches do beyond the spline."""
+    posed, moving, travelled = _vectors(library, query, matches, weights)
+    here = np.concatenate([posed, moving, travelled], axis=1)
+    squares = np.sum(here**2, axis=1)
+    apart = squares[:, None] + squares - 2 * here @ here.T
+    alike = np.exp(-np.maximum(apart, 0) / (2 * REACH**2)) + moving @ moving.T
+    for side in _bends(library, query, matches):
+        alike += BEND * len(matches) / max(np.sum(side[1:] ** 2), 1e-12) * side @ side.T
+    return alike
 
 
 def _vectors(library: Library, query: Query, matches: Matches, weights: Weights) -> tuple[Array, Array, Array]:
@@ -285,6 +310,19 @@ def _vectors(library: Library, query: Query, matches: Matches, weights: Weights)
         rows(library.velocity, (first, last + 1), query.velocities, library.scales[1], weights.velocity),
         np.stack([ground.real * share, ground.imag * share, rise * share, turn.real, turn.imag], axis=1),
     )
+
+
+def _bends(library: Library, query: Query, matches: Matches) -> Iterator[Array]:
+    """The two parts of each known `bend` of a query, and of its matches (1 + K, …)."""
+    first, last = matches.first, matches.first + matches.length
+    rotations = library.motion.rotations
+    across = _rows(quaternions.difference(rotations[first], rotations[last])) / matches.length[:, None]
+    steps = (first, first - 1), (last + 1, np.minimum(last + 2, library.end[last] - 1))
+    for known, (near, far) in zip(query.bends, steps, strict=True):
+        if known is not None:
+            found = bend(library.velocity[:, :-1], library.turning, across, near, far)
+            for point, scale, rows in zip(known, (library.scales[1], 1.0), found, strict=True):
+                yield np.concatenate([point[None] / scale, rows])
 
 
 def _usual_way(library: Library, length: int) -> float:

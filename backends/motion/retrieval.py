@@ -75,15 +75,20 @@ def retrieve(clip: Clip, keys: Mask, clips: Sequence[Clip], seed: int) -> tuple[
 
 def queries(base: Clip, keys: Mask, gaps: Sequence[tuple[int, int]]) -> Iterator[Query]:
     """What to look for in each gap of a clip that the spline has filled."""
-    pose, velocity, heading = library.describe(base)
-    whole = _whole(keys)
+    pose, velocity, turning, heading = library.describe(base)
+    whole = np.append(_whole(keys), [False, False])  # none are beyond the clip
     for start, end in gaps:
+        across = quaternions.difference(base.rotations[start], base.rotations[end]).ravel() / (end - start)
         yield Query(
             end - start,
             (pose[start], pose[end]),
             (
-                velocity[start] if start > 0 and whole[start - 1] else None,
-                velocity[end + 1] if end + 1 < len(whole) and whole[end + 1] else None,
+                velocity[start] if whole[start - 1] else None,
+                velocity[end + 1] if whole[end + 1] else None,
+            ),
+            (
+                library.bend(velocity, turning, across, start, start - 1) if whole[[start - 1, start - 2]].all() else None,
+                library.bend(velocity, turning, across, end + 1, end + 2) if whole[[end + 1, end + 2]].all() else None,
             ),
             quaternions.rotate(library.about_y(-heading[start]), (base.root[end] - base.root[start]).astype(np.float64)),
             float(heading[end] - heading[start]),

@@ -197,6 +197,35 @@ def test_what_the_kriging_takes_for_distance_is_what_the_search_does(length):
     assert np.all(np.diff(found.distance) >= 0) and np.diff(np.sort(found.first)).min() > 2
 
 
+@pytest.mark.parametrize("length", [6, 30])
+def test_a_gap_bends_beyond_its_keys_as_the_stretch_does_that_it_was_cut_from_wherever_that_faces(length):
+    clip = noisy(walk(0.4, 90), 7)
+    turn = quaternions.exp(np.array([0, 2.0, 0], np.float32))
+    turned = clip.rotations.copy()
+    turned[:, 0] = quaternions.multiply(turn, turned[:, 0])
+    searched = library.index((clip.replace(rotations=turned, root=quaternions.rotate(turn, clip.root)),), 30.0)
+    there = library.Matches(np.array([40]), np.array([length]), np.zeros(1))
+    bends = list(library._bends(searched, query_of(clip, 40, length), there))
+    assert len(bends) == 4 and all(np.abs(side).max() > 1e-3 for side in bends)
+    for of_gap, of_stretch in bends:
+        np.testing.assert_allclose(of_gap, of_stretch, atol=1e-4)
+
+
+def test_what_moves_at_constant_velocity_does_not_bend_and_what_is_not_known_is_not_told():
+    clip = walk(0.0, 60)
+    spin = quaternions.exp(np.arange(60)[:, None, None] * np.float32([[0.02, 0.01, 0]]))
+    clip = clip.replace(
+        rotations=np.where(np.arange(6)[:, None] == 2, spin, quaternions.IDENTITY).astype(np.float32),
+        root=np.float32([0, 1, 0.03]) * np.arange(60)[:, None] * np.float32([0, 0, 1]),
+    )
+    for _, turns in query_of(clip, 20, 10).bends:
+        np.testing.assert_allclose(turns, 0, atol=1e-5)
+    keys = gap_of(clip, 20, 10)
+    keys[31] = keys[18] = False  # one key after the gap, two before it
+    query = next(retrieval.queries(clip, np.repeat(keys[:, None], 6, axis=1), [(20, 30)]))
+    assert query.bends == (None, None) and query.velocities[0] is not None and query.velocities[1] is None
+
+
 def test_twins_share_the_weight_of_one_and_what_is_far_has_less():
     clip = noisy(walk(0.0, 120), 5)
     query = query_of(clip, 40, 30)
@@ -218,9 +247,7 @@ def test_each_stretch_is_predicted_as_if_its_piece_of_the_library_and_its_mirror
     found = library.search(searched, query, 60, 2)
     weights = library.predict(searched, query, found)
     pieces = searched.piece[found.first]
-    posed, moving, travelled = (rows[1:] for rows in library._vectors(searched, query, found, library.WEIGHTS))
-    here = np.concatenate([posed, moving, travelled], axis=1)
-    alike = np.exp(-np.sum((here[:, None] - here) ** 2, axis=-1) / (2 * library.REACH**2)) + moving @ moving.T
+    alike = library._alike(searched, query, found, library.WEIGHTS)[1:, 1:]
     for one in range(0, len(found), 7):
         rest = np.nonzero(pieces != pieces[one])[0]
         expected = np.zeros(len(found))
