@@ -2,12 +2,12 @@
 """In-betweens against SLERP on held-out CMU takes, by LaFAN1's protocol, and the time they take.
 
     python dev.py bench inbetween [--data FOLDER] [--split heldout_take] [--library own|all|none] [--weights FILE] [--cap N]
-                                          [--out FILE] [--tune]
+                                          [--out FILE] [--tune spline|retrieval]
 
 Retrieval searches the performer's own training takes ("own"; windows of performers without any are left out) or all training
 takes ("all"), never a held-out one, or is left out ("none").  `--weights` adds the trained model, in a Python that has torch.
-`--cap` thins the windows evenly.  `--tune` repeats the grid search on the training
-takes that chose the spline's damping.
+`--cap` thins the windows evenly.  `--tune` repeats on training takes the search that chose the spline's damping, or
+that of retrieval's constants.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from _mocap import PAST, Array, Take, Windows
 from _protocol import AFTER, BASELINE, GAPS, Filled
 
 from vivant.backends.common import rotations as quaternions
-from vivant.backends.motion import metrics, solve, spline
+from vivant.backends.motion import library, metrics, retrieval, solve, spline
 from vivant.backends.motion.clip import Clip
 from vivant.backends.motion.spline import Damping
 
@@ -124,7 +124,42 @@ def retrieval_timing(joints: int, gap: int, minutes: float) -> float:
     return 1000 * float(np.median(seconds[1:]))  # the first builds the index
 
 
-def tune(windows: Windows, sigma: Array) -> None:
+def tune_retrieval(takes: Sequence[Take], sigma: Array, cap: int) -> None:
+    """L2P relative to SLERP's by retrieval with one constant changed at a time, frames known on both sides.
+
+    Windows of so many takes, each with the other takes of its performer as the library.
+    """
+    tried: dict[str, Sequence[float]] = {"REACH": (0.6, 1.3), "NOISE": (0.5, 2), "BEND": (0.05, 0.5), "SURE": (0, 9)}
+    where = {name: retrieval if name == "SURE" else library for name in tried}
+    cases = _protocol.cases(AFTER)
+    costs: dict[str, list[Array]] = {}
+
+    def measure(name: str, solver: str, windows: Windows, others: Sequence[Take]) -> None:
+        filled = _protocol.fill(windows, cases, solver, dict.fromkeys(windows.performers, others))
+        true = windows.truth[0][:, PAST:]
+        l2p = [metrics.l2p(windows.forward(f.rotations, f.root, {})[0], true[:, :gap], sigma) for (gap, _), f in filled.items()]
+        costs.setdefault(name, []).append(len(windows) * np.array(l2p))
+
+    long = [take for take in takes if len(take) > 65]
+    for take in (long[index] for index in np.linspace(0, len(long) - 1, cap).astype(int)):
+        others = tuple(other for other in takes if other.performer == take.performer and other is not take)
+        if not others:
+            continue
+        windows = _mocap.windows([take], 65, 40, 3)
+        for solver in (BASELINE, "spline", "retrieval"):
+            measure(solver, solver, windows, others)
+        for name, values in tried.items():
+            kept = getattr(where[name], name)
+            for value in values:
+                setattr(where[name], name, value)
+                measure(f"{name} = {value}, not {kept}", "retrieval", windows, others)
+            setattr(where[name], name, kept)
+    print(f"{'':24}" + "".join(f"{f'gap {gap}':>9}" for gap, _ in cases))
+    for name, parts in costs.items():
+        print(f"{name:24}" + "".join(f"{share:9.4f}" for share in sum(parts) / sum(costs[BASELINE])), flush=True)
+
+
+def tune_spline(windows: Windows, sigma: Array) -> None:
     """Sum over gaps of L2P relative to SLERP, one target frame and frames after, for a grid of dampings."""
     positions = windows.truth[0]
     gaps = (5, 10, 15, 20, 30, 45, 60, 80)
@@ -162,7 +197,7 @@ def main() -> None:
     parser.add_argument("--library", choices=("own", "all", "none"), default="own")
     parser.add_argument("--weights", type=pathlib.Path, help="of the trained model, see tools/train_inbetween.py")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out" / "bench" / "inbetween.json")
-    parser.add_argument("--tune", action="store_true")
+    parser.add_argument("--tune", choices=("spline", "retrieval"))
     options = parser.parse_args()
 
     folder = options.data if (options.data / "clips.py").is_file() else options.data / "mocap"
@@ -170,9 +205,10 @@ def main() -> None:
         raise SystemExit(f"{folder} holds no motion clips; name the data folder with --data.")
     splits = _mocap.load(folder)
     sigma = _mocap.sigma(splits["train"])
-    if options.tune:
-        tune(_mocap.windows(splits["train"], 105, 40, cap=600), sigma)
-        return
+    if options.tune == "spline":
+        return tune_spline(_mocap.windows(splits["train"], 105, 40, cap=600), sigma)
+    if options.tune == "retrieval":
+        return tune_retrieval(splits["train"], sigma, options.cap or 100)
     takes = splits[options.split]
     performers = {take.performer for take in takes}
     libraries: Libraries = {}

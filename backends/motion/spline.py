@@ -42,7 +42,7 @@ class Damping:
 
 
 # At 30 frames a second.  Chosen on training takes of CMU motion, gaps of 5 to 80 frames, for the lowest L2P: 0.806 of SLERP's
-# with one target frame, 0.669 with frames after it (0.874 and 0.719 undamped); `benchmarks/inbetween.py --tune`.
+# with one target frame, 0.669 with frames after it (0.874 and 0.719 undamped); `benchmarks/inbetween.py --tune spline`.
 # A body's travel persists longer than the turn of a joint.
 TURNS = Damping(free=16, decay=10)
 TRAVEL = Damping(free=16, decay=40)
