@@ -2,10 +2,11 @@
 """What the optimisation does to in-betweens on held-out CMU takes: sliding and sinking feet, contacts, distance from the truth.
 
     OPENBLAS_NUM_THREADS=1 python dev.py bench contacts [--data FOLDER] [--split heldout_take] [--every N] [--gaps 5 15 30 45]
-                                                        [--out FILE.json]
+                                                        [--out FILE.json] [--tune]
 
 Windows are those of LaFAN1's protocol, with one frame known after the gap and with ten; the floor under each is the 5th
 percentile of its true feet.  Stances that the optimisation plans need not be the true ones; precision and recall tell.
+`--tune` shows instead, on training takes of people and creatures alone, what other thresholds and weights would do.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import json
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import _mocap
+import _protocol
 import numpy as np
-from _mocap import PAST
+from _mocap import PAST, Take
+from _protocol import AFTER
 
 from vivant.backends.common import rotations as quaternions
 from vivant.backends.motion import contacts, metrics, optimise, solve
@@ -36,6 +40,13 @@ METHODS = {  # solver, whether it has a library
     "retrieval": ("retrieval", True),
     "retrieval, optimised": ("optimise", True),
 }
+TUNED: tuple[tuple[Any, str, tuple[float, ...]], ...] = (
+    (contacts, "STANDS", (0.0, 0.3, 0.4, 0.5, 0.6, 0.8)),
+    (contacts, "BEARS", (0.0, 0.3, 0.5, 0.7)),
+    (optimise, "KEEP", (0.0, 0.001, 0.003, 0.01, 0.03)),
+)
+LEAST = 0.1  # of the root mean square of all sigmas, as for species
+TUNED_ON = 15, 120, 12  # missing frames, windows of people and of each creature
 
 
 def measure(
@@ -86,6 +97,51 @@ def measure(
     return table
 
 
+def tune(people: Sequence[Take], creatures: Sequence[Take]) -> None:
+    """Print what each value of TUNED does to the spline's in-betweens of training takes with frames on both sides.
+
+    Of people and creatures with legs: distance of the feet from the true ones in percent of a leg; L2P and L2Q as shares of the
+    spline's; skating as a share of the true feet's.  All are means, over the kinds of creatures too.
+    """
+    gap, *most = TUNED_ON
+    size, step = PAST + gap + AFTER, 5
+    kinds = {"people": [people], "creatures": []}
+    for name in dict.fromkeys(take.skeleton for take in creatures):
+        takes = [take for take in creatures if take.skeleton == name and len(take) > size]
+        if takes and find_legs(takes[0]):
+            kinds["creatures"].append(takes)
+    print(f"gap {gap}, {AFTER} frames after{'':14}feet %     L2P     L2Q  skating")
+    for (kind, groups), cap in zip(kinds.items(), most, strict=True):
+        tested = []
+        for takes in groups:
+            ahead = _mocap.forward_of(takes[0]) if kind == "creatures" else _mocap.FORWARD
+            windows = _mocap.windows(takes, size, step, cap, ahead)
+            sigma = _mocap.sigma(takes[:: len(takes) // 100 + 1], size, step, ahead, LEAST)
+            tested.append((windows, sigma, _protocol.fill(windows, [(gap, AFTER)], "spline")[gap, AFTER]))
+        for module, name, values in TUNED:
+            chosen = getattr(module, name)
+            for value in values:
+                setattr(module, name, value)
+                means = np.mean([_optimised(*group, gap) for group in tested], axis=0)
+                mark = "*" if value == chosen else " "
+                print(f"{kind:12}{name:>8} {value:<7}{mark}{'':6}" + "".join(f"{mean:8.3f}" for mean in means), flush=True)
+            setattr(module, name, chosen)
+
+
+def _optimised(windows: _mocap.Windows, sigma: _mocap.Array, before: _protocol.Filled, gap: int) -> list[float]:
+    """Distance of the feet, shares of L2P, L2Q and skating of in-betweens of the spline after the optimisation."""
+    after = _protocol.fill(windows, [(gap, AFTER)], "optimise")[gap, AFTER]
+    ours, theirs = (_protocol.measure(windows, sigma, gap, filled) for filled in (after, before))
+    legs, missing = find_legs(windows.skeleton), slice(PAST, PAST + gap)
+    true = windows.truth[0]
+    feet = windows.forward(after.rotations, after.root, after.translations)[0][:, :, [leg.contact for leg in legs]]
+    away = np.linalg.norm(feet - true[:, missing][:, :, [leg.contact for leg in legs]], axis=-1).mean()
+    chains = true[:, :, [[leg.hip, leg.knee, leg.ankle] for leg in legs]]
+    leg = np.linalg.norm(np.diff(chains, axis=3), axis=-1).sum(axis=3).mean()
+    slides = _protocol.skate(windows, true, gap)
+    return [100 * away / leg, ours["L2P"] / theirs["L2P"], ours["L2Q"] / theirs["L2Q"], ours["foot skate"] / slides]
+
+
 def timing(joints: int = 60, gap: int = 45) -> float:
     """Seconds of one processor for one gap of a branching skeleton (best of three), whatever else runs there."""
     rng = np.random.default_rng(1)
@@ -111,13 +167,17 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="measure every n-th window")
     parser.add_argument("--gaps", type=int, nargs="+", default=GAPS)
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out" / "bench" / "contacts.json")
+    parser.add_argument("--tune", action="store_true", help="show other thresholds and weights on training takes")
     options = parser.parse_args()
 
-    print(f"60 joints x 45 frames: {timing():.2f} s of one processor\n")
     folder = options.data if (options.data / "clips.py").is_file() else options.data / "mocap"
     if not (folder / "clips.py").is_file():
         raise SystemExit(f"{folder} holds no motion clips; name the data folder with --data.")
     splits = _mocap.load(folder)
+    if options.tune:
+        pack = _mocap.read(folder / "creatures.clips.xz")
+        return tune(splits["train"], [take for take in pack if take.split == "train"])
+    print(f"60 joints x 45 frames: {timing():.2f} s of one processor\n")
     sigma = _mocap.sigma(splits["train"])
     performers = sorted({take.performer for take in splits[options.split]})
     libraries = {name: tuple(take for take in splits["train"] if take.performer == name) for name in performers}

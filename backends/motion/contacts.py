@@ -29,8 +29,10 @@ STRIDE = 1.6  # the longest step
 SWING = 0.45  # share of a step's time in which the foot is in the air
 LIFT = 0.12  # height of a step over its length
 EASE = 0.1  # seconds from the motion as it was to a stance
-# Creatures that walk on the spot or fly have slow low feet in at most 0.26 of the known steps, people (CMU) in 0.31 or more.
-STANDS = 0.3  # share of the known steps of low feet that are slower than STILL
+# Chosen on training takes of people (CMU) and creatures, as `bench contacts --tune` shows: where fewer steps are slow (on the
+# spot, in flight), or the hip is lower (lying, sleeping), planted feet are farther from the true ones than feet left alone.
+STANDS = 0.5  # share of the known steps of low feet that are slower than STILL
+BEARS = 0.5  # legs from the floor to a hip whose leg bears the body
 ABOVE = 0.6  # legs from the body's lowest joint to a foot that does not reach the ground
 FEW = 4  # known steps of low feet that are too few to tell
 
@@ -133,6 +135,11 @@ def reaching(paths: Array, lowest: Array, sizes: Array, known: Mask) -> Mask:
     return ~known.any(axis=0) | (height < ABOVE * sizes)
 
 
+def bearing(hips: Array, sizes: Array, floor: float) -> Mask:
+    """In which frames the legs below K hips (F, K, 3) bear the body, which then does not lie: (F, K), metres, Y up."""
+    return np.asarray(hips[..., 1] - floor > BEARS * sizes)
+
+
 def stands(paths: Array, sizes: Array, fps: float, floor: float, known: Mask) -> bool:
     """Whether K feet (F, K, 3), metres, stand when they are low in known frames (F, K), or too little is known to tell.
 
@@ -157,18 +164,22 @@ class Plan:
     standing: Mask
 
 
-def plan(paths: Array, fixed: Mask, sizes: Array, fps: float, floor: float, painted: Mask | None = None) -> Plan:
+def plan(
+    paths: Array, fixed: Mask, sizes: Array, fps: float, floor: float, bears: Mask | None = None, painted: Mask | None = None
+) -> Plan:
     """Stances and swings for the contact joints of K legs, metres, Y up.
 
     paths (F, K, 3): where they are now; fixed (F, K): frames that stay as they are; sizes (K,): lengths of the legs;
-    painted (F, K): contacts by the user's hand, which replace those found for every leg that has any.
+    bears (F, K): frames in which they may stand, None for all; painted (F, K): contacts by the user's hand, which replace those
+    found for every leg that has any.
     Frames high above the floor, and those without a fixed one on either side, stay as they are too.
     """
     result = Plan(paths.copy(), np.zeros(fixed.shape, bool), np.zeros(fixed.shape, bool))
     glides: list[_Glide] = []
     for leg, size in enumerate(sizes):
         hand = None if painted is None or not painted[:, leg].any() else painted[:, leg]
-        glides += _glides(leg, paths[:, leg], fixed[:, leg], size, fps, floor, hand)
+        may = np.ones(len(paths), bool) if bears is None else bears[:, leg]
+        glides += _glides(leg, paths[:, leg], fixed[:, leg], may, size, fps, floor, hand)
     for glide in glides:
         rows = slice(glide.first, glide.last + 1)
         places, standing = glide.steps(fps, floor, _turn(glide, glides))
@@ -241,7 +252,9 @@ class _Glide:
         return places
 
 
-def _glides(leg: int, path: Array, fixed: Mask, size: float, fps: float, floor: float, painted: Mask | None) -> list[_Glide]:
+def _glides(
+    leg: int, path: Array, fixed: Mask, bears: Mask, size: float, fps: float, floor: float, painted: Mask | None
+) -> list[_Glide]:
     """Where a foot is near the floor (or painted) in free frames; a fixed frame beside them counts in if it stands there."""
     speed = np.linalg.norm(np.diff(path, axis=0), axis=-1) * fps / size
     found = []
@@ -249,7 +262,8 @@ def _glides(leg: int, path: Array, fixed: Mask, size: float, fps: float, floor: 
         if a == 0 or b == len(path) - 1:
             continue
         around = slice(a - 1, b + 2)
-        down = touching(path[around, 1] - floor, LOW * size, HIGH * size) if painted is None else painted[around]
+        low = touching(path[around, 1] - floor, LOW * size, HIGH * size)
+        down = low & bears[around] if painted is None else painted[around]
         for first, last in runs(down):
             first, last = first + a - 1, last + a - 1
             arrives = painted is None and a > 1 and fixed[a - 2] and speed[a - 2] > STILL

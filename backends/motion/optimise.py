@@ -340,7 +340,8 @@ def _on_ground(
         return (), 0.0
     paths, sizes, whole = paths[:, kept], sizes[kept], whole[:, kept]
     floor = metrics.floor_height(paths[whole] if whole.any() else paths) if ground is None else ground
-    if ground is None and not feet.stands(paths, sizes, pose.fps, floor, whole):
+    bears = feet.bearing(positions[:, [leg.hip for leg in legs]], _lengths(legs, positions), floor)[:, kept]
+    if ground is None and not feet.stands(paths, sizes, pose.fps, floor, whole & bears):
         kept = painted
     return tuple(leg for leg, chosen in zip(legs, kept, strict=True) if chosen), floor
 
@@ -373,7 +374,9 @@ def _stances(
     touch = [leg.contact for leg in legs]
     fixed = np.stack([~free[:, [leg.hip, leg.knee, leg.ankle]].all(axis=1) for leg in legs], axis=1)
     painted = None if contacts is None else contacts[:, touch]
-    return feet.plan(positions[:, touch], fixed, _lengths(legs, positions), fps, floor, painted)
+    sizes = _lengths(legs, positions)
+    bears = feet.bearing(positions[:, [leg.hip for leg in legs]], sizes, floor)
+    return feet.plan(positions[:, touch], fixed, sizes, fps, floor, bears, painted)
 
 
 def _ancestors(parents: NDArray[np.integer], joint: int) -> list[int]:

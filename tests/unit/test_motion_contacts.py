@@ -154,7 +154,7 @@ def test_painted_contact_replaces_what_was_found() -> None:
     path, fixed = glide(1.0)
     painted = np.zeros(fixed.shape, bool)
     painted[10:20, 0] = True
-    plan = contacts.plan(path, fixed, np.array([0.8, 0.8]), 30, 0.0, painted)
+    plan = contacts.plan(path, fixed, np.array([0.8, 0.8]), 30, 0.0, painted=painted)
     np.testing.assert_array_equal(contacts.runs(plan.standing[:, 0]), [(10, 19)])
     assert np.ptp(plan.places[13:17, 0], axis=0).max() < 1e-9
 
@@ -169,6 +169,17 @@ def test_a_foot_stands_where_most_of_its_known_low_steps_are_slow() -> None:
     known[4:] = False
     known[:3, 1] = False
     assert contacts.stands(path, size, 30, 0.0, known)  # three steps tell nothing
+
+
+def test_the_feet_of_a_body_that_lies_are_left_alone_from_where_it_sinks() -> None:
+    path, fixed = glide(1.0)
+    size, hips = np.array([0.8, 0.8]), path + np.array([0.0, 0.8, 0.0])
+    hips[12:, :, 1] = 0.1
+    bears = contacts.bearing(hips, size, 0.0)
+    np.testing.assert_array_equal(bears[:, 0], np.arange(31) < 12)
+    plan = contacts.plan(path, fixed, size, 30, 0.0, bears)
+    assert plan.standing[:12].any(axis=1).all() and not plan.near[12:].any()
+    assert contacts.plan(path, fixed, size, 30, 0.0, bears, painted=~fixed).standing[~fixed].all()  # unless painted
 
 
 def test_what_never_comes_near_the_ground_is_no_foot() -> None:
