@@ -73,7 +73,7 @@ class VIVANT_OT_contact_plant(PaintsContacts, bpy.types.Operator):
     """Keep the selected bones where they are in the preview range, or from the first to the last of their selected keys"""
 
     bl_idname = "vivant.contact_plant"
-    bl_label = "Plant"
+    bl_label = "Plant Bones"
 
     def paint(self, armature: bpy.types.Object) -> str:
         bones = self.bones(armature)
@@ -85,7 +85,7 @@ class VIVANT_OT_contact_release(PaintsContacts, bpy.types.Operator):
     """Let the selected bones move again in the preview range, or from the first to the last of their selected keys"""
 
     bl_idname = "vivant.contact_release"
-    bl_label = "Release"
+    bl_label = "Release Bones"
 
     def paint(self, armature: bpy.types.Object) -> str:
         bones = self.bones(armature)

@@ -20,8 +20,8 @@ _items: list[tuple[str, str, str]] = []  # Blender does not keep the texts of a 
 
 
 def _parts(self: bpy.types.Operator, context: bpy.types.Context) -> list[tuple[str, str, str]]:
-    found = phases.parts_of(context.active_object) if context.active_object else []
-    _items[:] = [(part, part.capitalize(), "") for part in found] or [("", "No Part", "")]
+    found = phases.parts_of(context.active_object)[0] if context.active_object else []
+    _items[:] = [(part, part.title(), "") for part in found] or [("", "No Part", "")]
     return _items
 
 

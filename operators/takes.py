@@ -32,7 +32,8 @@ class SettlesTake:
 
 
 class VIVANT_OT_take_accept(SettlesTake, bpy.types.Operator):
-    """Keep what the take generated and remove the other takes; your own keys stay as they are"""
+    """Keep what the take generated and remove the other takes. Your own keys stay as they are, but those that an edit by phase
+    replaced"""
 
     bl_idname = "vivant.take_accept"
     bl_label = "Accept Take"
@@ -54,7 +55,7 @@ class VIVANT_OT_take_accept(SettlesTake, bpy.types.Operator):
 
 
 class VIVANT_OT_take_reject(SettlesTake, bpy.types.Operator):
-    """Remove all takes and go back to your action"""
+    """Remove all takes of this armature and go back to your action, which is as you left it"""
 
     bl_idname = "vivant.take_reject"
     bl_label = "Reject Takes"
@@ -114,7 +115,7 @@ class VIVANT_OT_take_again(FillsGaps, bpy.types.Operator):
     """Run the solver of the shown take again with the next seed"""
 
     bl_idname = "vivant.take_again"
-    bl_label = "Run Again"
+    bl_label = "Redo Take"
 
     another: bpy.props.BoolProperty(
         name="As Another Take", description="Keep the take that is shown and make one more", options={"SKIP_SAVE"}

@@ -18,7 +18,7 @@ class VIVANT_PT_phase(Tab, bpy.types.Panel):
         return context.active_object is not None and context.active_object.type == "ARMATURE"
 
     def draw(self, context: bpy.types.Context) -> None:
-        found = phases.parts_of(context.active_object)
+        found, why_not = phases.parts_of(context.active_object)
         if found:
             paragraph(
                 self.layout,
@@ -27,11 +27,10 @@ class VIVANT_PT_phase(Tab, bpy.types.Panel):
             )
             column = self.layout.column(align=True)
             for part in found:
-                column.operator("vivant.motion_phase", text=f"{part.capitalize()}…").part = part
+                column.operator("vivant.motion_phase", text=f"{part.title()}…").part = part
         else:
-            paragraph(
-                self.layout, context, "No phase model knows these bones yet. Train one on what this rig does.", icon="INFO"
-            )
+            paragraph(self.layout, context, why_not, icon="INFO")
+            paragraph(self.layout, context, "Or let Vivant learn the cycles of this very rig from its actions.")
         self.layout.operator("vivant.phase_train", icon="PLAY" if not found else "FILE_REFRESH")
 
 

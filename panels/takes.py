@@ -95,7 +95,7 @@ class VIVANT_PT_takes(Below, bpy.types.Panel):
         if made:
             paragraph(layout, context, described(made))
             if made.fallback:
-                paragraph(layout, context, f"Not what you chose: {made.fallback}", icon="INFO")
+                paragraph(layout, context, f"Not the solver you chose: {made.fallback}", icon="INFO")
             if made.quality and generated.strength_of(take) == 1:
                 paragraph(layout, context, judgement(made.quality))
         row = layout.row(align=True)
@@ -108,8 +108,8 @@ class VIVANT_PT_takes(Below, bpy.types.Panel):
 def called(made: takes.Made) -> str:
     """What the list calls a take."""
     if made.edit is None:
-        return f"{made.solver.capitalize()} {made.seed}"
-    return str(made.edit["part"]).capitalize()
+        return made.solver.capitalize() + (f", seed {made.seed}" if made.seed else "")
+    return str(made.edit["part"]).title()
 
 
 def described(made: takes.Made) -> str:
@@ -137,11 +137,11 @@ def judgement(quality: Quality) -> str:
     """What the panel says of a take's quality."""
     said = []
     if quality.slide is not None:
-        around = "" if quality.slide_around is None else f" ({quality.slide_around:.1f} around)"
-        said.append(f"feet slide {quality.slide:.1f} cm/s{around}")
+        around = "" if quality.slide_around is None else f", in your motion around it {quality.slide_around:.1f}"
+        said.append(f"Feet slide {quality.slide:.1f} cm/s{around}.")
     if quality.jerk is not None:
-        said.append(f"jerk {quality.jerk:.2g} times that around")
-    return ("; ".join(said) or "no motion around to compare with").capitalize() + "."
+        said.append(f"It is {quality.jerk:.2g} times as jerky as your motion around it.")
+    return " ".join(said) or "There is no motion of yours around it to compare it with."
 
 
 class VIVANT_PT_ghosts(Below, bpy.types.Panel):
@@ -167,8 +167,8 @@ class VIVANT_PT_contacts(Below, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout, armature = self.layout, context.active_object
         row = layout.row(align=True)
-        row.operator("vivant.contact_plant", icon="PINNED")
-        row.operator("vivant.contact_release", icon="UNPINNED")
+        row.operator("vivant.contact_plant", text="Plant", icon="PINNED")
+        row.operator("vivant.contact_release", text="Release", icon="UNPINNED")
         layout.operator("vivant.contact_detect", icon="VIEWZOOM")
         painted = planted.contacts_of(armature.animation_data.action, armature.animation_data.action_slot)
         for bone, ranges in painted.items():

@@ -29,14 +29,14 @@ def model_of(armature: bpy.types.Object) -> PhaseModel:
     return solver.model_of(bpy.path.abspath(armature.get(MODEL, "")))
 
 
-def parts_of(armature: bpy.types.Object) -> list[str]:
-    """Parts of the armature that can be edited; none where it is neither the model's nor a human that its own bones move."""
+def parts_of(armature: bpy.types.Object) -> tuple[list[str], str]:
+    """Parts of the armature that can be edited, or why none can: it is neither the model's nor a human that its bones move."""
     try:
         model = model_of(armature)
         _human_for(model, armature)
-        return list(model.autoencoders)
-    except VivantError:
-        return []
+        return list(model.autoencoders), ""
+    except VivantError as error:
+        return [], str(error)
 
 
 def _human_for(model: PhaseModel, armature: bpy.types.Object) -> dict[str, str] | None:
