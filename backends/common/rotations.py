@@ -41,9 +41,15 @@ def conjugate(q: Array) -> Array:
 
 def rotate(q: Array, v: Array) -> Array:
     """Vectors v (…, 3) turned by unit quaternions q (…, 4)."""
-    u, v = np.broadcast_arrays(q[..., 1:], v)
-    t = 2 * np.cross(u, v)
-    return v + q[..., :1] * t + np.cross(u, t)
+    u = q[..., 1:]
+    t = 2 * _cross(u, v)
+    return v + q[..., :1] * t + _cross(u, t)
+
+
+def _cross(a: Array, b: Array) -> Array:
+    """`np.cross` of vectors (…, 3), in a third of the time where they are few."""
+    ax, ay, az, bx, by, bz = a[..., 0], a[..., 1], a[..., 2], b[..., 0], b[..., 1], b[..., 2]
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
 
 
 def exp(v: Array) -> Array:
@@ -83,7 +89,7 @@ def matrix(q: Array) -> Array:
 
 def from_matrix(m: Array) -> Array:
     """Unit quaternions (…, 4) of rotation matrices (…, 3, 3); inverse of `matrix` but for the sign."""
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (np.moveaxis(row, -1, 0) for row in np.moveaxis(m, -2, 0))
+    xx, xy, xz, yx, yy, yz, zx, zy, zz = (m[..., row, column] for row in range(3) for column in range(3))
     # Each row is the quaternion times four times one of its components: the largest divides best.
     rows = [
         [1 + xx + yy + zz, zy - yz, xz - zx, yx - xy],
@@ -91,7 +97,10 @@ def from_matrix(m: Array) -> Array:
         [xz - zx, xy + yx, 1 - xx + yy - zz, yz + zy],
         [yx - xy, xz + zx, yz + zy, 1 - xx - yy + zz],
     ]
-    table = np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+    table = np.empty((*m.shape[:-2], 4, 4), m.dtype)
+    for row, components in enumerate(rows):
+        for column, component in enumerate(components):
+            table[..., row, column] = component
     largest = np.argmax(np.diagonal(table, axis1=-2, axis2=-1), axis=-1)[..., None, None]
     return normalise(np.take_along_axis(table, largest, axis=-2)[..., 0, :])
 

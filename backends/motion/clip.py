@@ -66,13 +66,24 @@ class Clip:
     def forward(self, frames: NDArray[np.integer] | slice = slice(None)) -> tuple[Array, Array]:
         """World positions (F, J, 3) and world rotations (F, J, 4) of the chosen frames."""
         local = self.rotations[frames]
+        kind = np.result_type(self.offsets, *self.translations.values())
+        offsets = np.array(np.broadcast_to(self.offsets, (*local.shape[:2], 3)), kind)
+        for joint, places in self.translations.items():
+            offsets[:, joint] = places[frames]
         positions = np.empty((*local.shape[:2], 3), local.dtype)
         world = np.empty_like(local)
-        for joint, parent in enumerate(self.parents):
-            if parent < 0:
-                positions[:, joint], world[:, joint] = self.root[frames], local[:, joint]
+        for joints in self._levels():  # all joints of a level at once: rigs have hundreds of joints, but few levels
+            above = self.parents[joints]
+            if above[0] < 0:
+                positions[:, joints], world[:, joints] = self.root[frames][:, None], local[:, joints]
                 continue
-            offset = self.translations[joint][frames] if joint in self.translations else self.offsets[joint]
-            positions[:, joint] = positions[:, parent] + quaternions.rotate(world[:, parent], offset)
-            world[:, joint] = quaternions.multiply(world[:, parent], local[:, joint])
+            positions[:, joints] = positions[:, above] + quaternions.rotate(world[:, above], offsets[:, joints])
+            world[:, joints] = quaternions.multiply(world[:, above], local[:, joints])
         return positions, world
+
+    def _levels(self) -> list[list[int]]:
+        """Joints by how many others they hang on, from the root outwards."""
+        depth: list[int] = []
+        for parent in self.parents:
+            depth.append(depth[parent] + 1 if parent >= 0 else 0)
+        return [[joint for joint, at in enumerate(depth) if at == level] for level in range(max(depth, default=-1) + 1)]
