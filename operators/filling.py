@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Operators that fill gaps: Blender's part in slices of time, the solver in a thread or in the engine."""
+"""Operators that work in slices of time, and those that fill gaps, with the solver in a thread or in the engine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from . import job as jobs
 
 Result = TypeVar("Result")
 
-GLANCE = 0.1  # seconds of Blender's own work at a time; what is done by then opens no window
+GLANCE = 0.05  # seconds of Blender's own work at a time, and a step more; what is done by then opens no window
+PAUSE = 0.02  # seconds between two looks, for Blender to draw and the user to press Esc
 
 
 class Asked(Protocol):
@@ -106,9 +107,10 @@ class InThread:
 
 
 class Filling(Generic[Result]):
-    """In-betweens in steps, to its operator a job (see `engine.jobs.Job`): `poll` it from a timer, then take the `result`.
+    """Work in steps, to its operator a job (see `engine.jobs.Job`): `poll` it from a timer, then take the `result`.
 
-    Steps that yield their result have written it, and what follows may be left out.
+    Steps yield what they do, and questions, to which they get the answer; to close them changes nothing.  Those that yield
+    their result have written it, and what follows may be left out.
     """
 
     def __init__(
@@ -169,7 +171,7 @@ class Filling(Generic[Result]):
             if self._asked:
                 self._asked.kill()
             self._steps.close()
-            self._end(self._result or Cancelled("The in-between was stopped; nothing has changed."))
+            self._end(self._result or Cancelled("It was stopped; nothing has changed."))
 
     def result(self) -> Result:
         """What was done.  Raises VivantError, having changed nothing."""
@@ -183,7 +185,18 @@ class Filling(Generic[Result]):
         self._result, self.done = result, True
 
 
-class FillsGaps(jobs.JobOperator):
+class InSlices(jobs.JobOperator):
+    """Mixin of an operator whose job is a `Filling`; see `job.JobOperator`."""
+
+    tick = PAUSE
+
+    def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        result: set[str] = super().modal(context, event)
+        # What the user does while poses are sampled must wait; while a solver works it need not.
+        return {"RUNNING_MODAL"} if result == {"PASS_THROUGH"} and self._entry.job.holds else result
+
+
+class FillsGaps(InSlices):
     """Mixin of an operator that fills gaps of the active armature: define `wish`; put it before bpy.types.Operator."""
 
     def wish(self, context: bpy.types.Context) -> Wish:
@@ -191,11 +204,6 @@ class FillsGaps(jobs.JobOperator):
 
     def submit(self, context: bpy.types.Context) -> Filling[Any]:
         return Filling(judged.judged(inbetweening(context.active_object, self.wish(context))))
-
-    def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        result: set[str] = super().modal(context, event)
-        # What the user does while poses are sampled must wait; while a solver works it need not.
-        return {"RUNNING_MODAL"} if result == {"PASS_THROUGH"} and self._entry.job.holds else result
 
     def finish(self, context: bpy.types.Context, job: Filling[Any]) -> None:
         report: Report = job.result()
@@ -218,4 +226,5 @@ def solver_items() -> list[tuple[str, str, str]]:
     """Items of a menu of solvers."""
     every = [(solver.name, solver.name.capitalize(), solver.does + (f". Needs {solver.needs}" if solver.needs else ""))
              for solver in solve.solvers()]  # fmt: skip
-    return [(solve.AUTO, "Automatic", "The best one that can serve: see what each needs"), *every]
+    does = "The trained model for humans where the engine is, else what is like the rig's other actions, else the spline"
+    return [(solve.AUTO, "Automatic", does), *every]

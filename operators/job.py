@@ -85,6 +85,7 @@ class JobOperator:
     """
 
     bl_options = {"REGISTER", "UNDO"}
+    tick = TICK
 
     def submit(self, context: bpy.types.Context) -> Job | Installation:
         raise NotImplementedError
@@ -100,7 +101,7 @@ class JobOperator:
         if self._entry.job.poll():
             _running.remove(self._entry)
             return self._apply(context, self._entry.job)
-        self._timer = context.window_manager.event_timer_add(TICK, window=context.window)
+        self._timer, self._said = context.window_manager.event_timer_add(self.tick, window=context.window), ""
         context.window_manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}
 
@@ -111,8 +112,11 @@ class JobOperator:
         if event.type != "TIMER":
             return {"PASS_THROUGH"}
         if not self._entry.job.poll():
-            context.workspace.status_text_set(f"{self._entry.label}: {self._entry.text}  (Esc stops it)")
-            redraw(context)
+            said = f"{self._entry.label}: {self._entry.text}  (Esc stops it)"
+            if said != self._said:
+                self._said = said
+                context.workspace.status_text_set(said)
+                redraw(context)
             return {"PASS_THROUGH"}
         self._end(context)
         return self._apply(context, self._entry.job)

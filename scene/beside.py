@@ -8,7 +8,8 @@ behind.  Sampling takes a slice of time between two `yield`s, so that a window c
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -64,7 +65,7 @@ def poses(
     done = 0
     while done < len(frames):
         with double(armature, action, handle, alone) as own:
-            for part in own.slices(frames[done:], bones):
+            for part in own.slices(frames[done:], bones, gone=not kept):
                 parts.append(part)
                 done += len(part.worlds)
                 if not kept:
@@ -83,6 +84,27 @@ def at_once(steps: Generator[Any, None, Result]) -> Result:
         except StopIteration as end:
             result: Result = end.value
             return result
+
+
+def told(doing: str, steps: Generator[float, None, Result]) -> Generator[str, None, Result]:
+    """Steps that yield the share that is done, as ones that yield what is done."""
+    while True:
+        try:
+            share = next(steps)
+        except StopIteration as end:
+            found: Result = end.value
+            return found
+        yield f"{doing}, {share:.0%}"
+
+
+def aside(doing: str, work: Callable[[], Result]) -> Generator[str, None, Result]:
+    """What a function that touches nothing of Blender returns, in a thread; yields what it does."""
+    thread = futures.ThreadPoolExecutor(1)
+    task = thread.submit(work)
+    thread.shutdown(wait=False)
+    while not futures.wait([task], SLICE).done:
+        yield doing
+    return task.result()
 
 
 @contextmanager
@@ -128,12 +150,15 @@ class Double:
         self.scene.frame_set(int(frame // 1), subframe=float(frame % 1))
         return self.copy.evaluated_get(self.scene.view_layers[0].depsgraph)
 
-    def slices(self, frames: Sequence[float], bones: Sequence[str] | None = None) -> Iterator[Poses]:
-        """Poses of bones (in Blender's order all, when None) at frames, as many at a time as a slice of time has."""
+    def slices(self, frames: Sequence[float], bones: Sequence[str] | None = None, gone: bool = False) -> Iterator[Poses]:
+        """Poses of bones (in Blender's order all, when None) at frames, as many at a time as a slice of time has.
+
+        gone: the double will be after the first slice, which then lasts as long again as Blender took to lay out the scene.
+        """
         columns = slice(None) if bones is None else [self.copy.pose.bones.find(bone) for bone in bones]
         flat = np.empty((len(self.copy.pose.bones), 4, 4), np.float32)
         found: list[tuple[Array, Array, Array]] = []
-        until = 0.0
+        until = time.perf_counter() + SLICE
         for number, frame in enumerate(frames, 1):
             began = time.perf_counter()
             evaluated = self.at(frame)
@@ -143,8 +168,8 @@ class Double:
                 both.append(flat.swapaxes(1, 2)[columns].astype(np.float64))
             found.append((np.array(evaluated.matrix_world), both[0], both[1]))
             now = time.perf_counter()
-            # Blender lays the scene out for the first: that must not take longer than what it is laid out for.
-            until = until or now + max(SLICE, now - began)
+            if gone and number == 1:
+                until = now + max(SLICE, now - began)
             if now > until or number == len(frames):
                 yield Poses(*(np.array(column) for column in zip(*found, strict=True)))
                 found, until = [], time.perf_counter() + SLICE

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import bpy
 import numpy as np
@@ -25,18 +26,21 @@ from .riding import Drive
 
 Array = NDArray[np.floating]
 Curves = Mapping[tuple[str, int], bpy.types.FCurve]
+Result = TypeVar("Result")
 
 TURN, MOVE = 0.1, 0.02  # nudges: radians, and share of the rig's size
 ALIKE = 0.06  # share of a nudge by which a bone may miss it and still follow
 FEEBLE = 0.02  # share of a nudge below which a bone does not move
 LOOSELY = 0.3  # the same for bones that follow in part, as a blend of rotations is no even share of one
 HALF = 0.4  # share of a control's turn from which a bone may stand for one that follows it whole
+STILL = 1e-5  # share of the rig's size: less is rounding, not motion
 LEAST = 0.1  # share of a control's turn below which it does not steer a bone
 AXIS = np.array([0.6, 0.48, 0.64])  # of the nudges: none of a bone's own axes
 NEAR = 0.2  # share of the rig's size: a control further from its bone is the root of all, and goes only before no other
 STEP = 1 / 32  # frames between two nudges; Blender takes keys within a hundredth for one
 STATES = 8
 REMEMBERED = 16  # states of rigs
+BLOCK = 48  # frames that are solved at once
 TO_Z_UP = quaternions.exp(np.array([np.pi / 2, 0.0, 0.0]))
 
 
@@ -67,7 +71,9 @@ def driving(
     """`driven` in steps: yields the share that is done."""
     at = bpy.context.scene.frame_current_final if frame is None else frame
     rig = _rig(armature, list(bones), {} if anew else _curves(armature, action), limbs.pose_bones(armature))
-    found = yield from _drives(armature, rig, at, action)
+    yield 0.0
+    with beside.double(armature, action) as double:
+        found = yield from _drives(armature, rig, at, action, double)
     return {drive.bone: drive.target for drive in found}
 
 
@@ -110,22 +116,42 @@ def solving(
     if tuple(before.names) != tuple(after.names) or not len(before) == len(after) == len(frames):
         raise VivantError("The poses before and after differ in bones or frames.", "Sample both alike.")
     rig = _rig(armature, list(bones), _curves(armature, action), hierarchy or limbs.pose_bones(armature))
-    parts = []
-    for rows in _states(armature, frames, action):
-        parts.append((rows, (yield from _drives(armature, rig, frames[rows[0]], action))))
-    steered = list(dict.fromkeys(drive.bone for _, drives in parts for drive in drives))
-    result = {bone: np.empty((len(frames), 4, 4)) for bone in steered}
+    yield 0.0
     turns = _change(before, after)
     yield 0.0
-    for rows, drives in parts:
-        change = {bone: turns[rows, joint] for joint, bone in enumerate(before.names)}
+    parts, done = [], 0
+    for rows in _states(armature, frames, action):
         at = [frames[row] for row in rows]
         with beside.double(armature, action) as double:
+            drives = yield from _drives(armature, rig, at[0], action, double)
             start = known.part(rows) if known else (yield from double.poses(at))
-            found = yield from riding.solve(rig, drives, change, steered, at, start, double)
-        for bone in steered:
-            result[bone][rows] = found[bone]
+            solved = []
+            for own in (slice(first, first + BLOCK) for first in range(0, len(rows), BLOCK)):
+                change = {bone: turns[rows[own], joint] for joint, bone in enumerate(before.names)}
+                steps = riding.solve(rig, drives, change, at[own], start.part(own), double)
+                solved.append((yield from _shared(steps, done, len(rows[own]), len(frames))))
+                done += len(rows[own])
+        parts.append((rows, start.channels, solved))
+    result: dict[str, Array] = {}
+    for rows, _, solved in parts:
+        for bone in solved[0]:
+            if bone not in result:  # where nothing steers, channels stay
+                result[bone] = np.empty((len(frames), 4, 4))
+                for others, as_they_are, _ in parts:
+                    result[bone][others] = as_they_are[:, rig.row[bone]]
+            result[bone][rows] = np.concatenate([block[bone] for block in solved])
     return result
+
+
+def _shared(steps: Generator[float, None, Result], done: int, share: int, of: int) -> Generator[float, None, Result]:
+    """The same steps, as a share of what there is to do."""
+    while True:
+        try:
+            own = next(steps)
+        except StopIteration as end:
+            found: Result = end.value
+            return found
+        yield (done + own * share) / of
 
 
 def check_writable(armature: bpy.types.Object) -> None:
@@ -230,26 +256,29 @@ def _states(armature: bpy.types.Object, frames: Sequence[float], action: bpy.typ
 
 
 def _drives(
-    armature: bpy.types.Object, rig: riding.Rig, frame: float, action: bpy.types.Action | None
+    armature: bpy.types.Object, rig: riding.Rig, frame: float, action: bpy.types.Action | None, double: beside.Double
 ) -> Generator[float, None, list[Drive]]:
-    """What each control steers at a frame, no two the same bone; yields how far it is."""
+    """What each control steers at a frame, no two the same bone; yields how far it is.  double: as it is under the action."""
     bones = armature.pose.bones
     free = [bone for bone, (places, turns) in rig.free.items() if places.any() or turns.any()]
     found = [Drive(bone, bone) for bone in free if bone in rig.hierarchy and bone not in rig.held]
     asked = [bone for bone in free if bone not in {drive.bone for drive in found}]
     if not asked or not rig.held:
         return found
-    with beside.double(armature, action) as double:
-        double.hold(frame)
-        evaluated = double.at(frame)
-        stamp = _stamp(rig, evaluated, asked)
-        if stamp in _known:
-            return _known[stamp]
-        chains = limbs.limbs_of(armature, evaluated, rig.hierarchy)
-        steps = yield from _nudged(double, rig, asked, frame)
+    evaluated = double.at(frame)
+    yield 0.0
+    stamp = _stamp(rig, evaluated, asked)
+    if stamp in _known:
+        return _known[stamp]
+    chains = limbs.limbs_of(armature, evaluated, rig.hierarchy)
+    yield 0.0
+    with beside.double(armature, action) as held:
+        held.hold(frame)
+        steps = yield from _nudged(held, rig, asked, frame)
     holds, swings = [], []
     goals = {next((name for name in _lineage(bones, limb.goal) if name in asked), ""): limb for limb in chains}
     for at, bone in enumerate(asked):
+        yield 1.0
         own = steps[[0, 1 + 3 * at, 2 + 3 * at, 3 + 3 * at]]
         rank, drives, spare = _followers(rig, bone, own)
         if bone in goals:
@@ -356,14 +385,16 @@ def _followers(rig: riding.Rig, control: str, steps: Array) -> tuple[int, list[D
         return 0, [], []  # Something else turns it: a link of a chain, say.
     moved = own[2:, :3, 3] - own[0, :3, 3]
     way = MOVE * rig.size
-    depth = {bone: len(limbs.above(bone, rig.hierarchy)) for bone in rig.hierarchy}
+    stirred = np.abs(steps[1:] - steps[0]).max(axis=(0, 2, 3)) > STILL * rig.size
+    follow = [bone for bone in rig.hierarchy if stirred[rig.row[bone]]]
+    depth = {bone: len(limbs.above(bone, rig.hierarchy)) for bone in follow}
     ranked: dict[int, list[Drive]] = {0: [], 1: [], 2: [], 3: []}
     mine, bones = rig.bones[control].bone, rig.bones
     apart = {
         bone: (bones[bone].bone.head_local - mine.head_local).length + (bones[bone].bone.tail_local - mine.tail_local).length
-        for bone in rig.hierarchy
+        for bone in follow
     }
-    for bone in sorted(rig.hierarchy, key=lambda bone: (depth[bone], apart[bone])):
+    for bone in sorted(follow, key=lambda bone: (depth[bone], apart[bone])):
         at = steps[:, rig.row[bone]]
         travel = at[2:, :3, 3] - at[0, :3, 3]
         moves = _alike(travel, moved, way)

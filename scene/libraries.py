@@ -39,6 +39,7 @@ def library_of(
     bones = {armature.pose.bones[track.bone].path_from_id() for track in tracks}
     clips = [_fitted(armature, skeleton, clip) for clip in chosen]
     for action, slot in list(_moving(own, bones)):
+        yield f"reading '{action.name}'"
         parts = [slice(None)]
         if action == own:
             if slot.handle != armature.animation_data.action_slot.handle:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import bpy
 import numpy as np
@@ -20,7 +20,6 @@ from .tracks import New, Track
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
-Result = TypeVar("Result")
 
 CONTEXT = 30  # frames of the user's motion that solvers see before and after what is filled
 STILL = 1e-5  # by how much the numbers of a matrix may differ and be rounding
@@ -70,6 +69,7 @@ def around(
     names = list(skeleton.names)
     with _copy_with(action, slot, tracks, new) as copy:
         every = yield from beside.poses(armature, None, copy, slot.handle, frames.tolist())
+        yield "looking for controls"
         moved = yield from _moved(armature, hierarchy, dict.fromkeys(track.bone for track in tracks), lowest, copy)
     poses = every.part(slice(None), [armature.pose.bones.find(name) for name in names])
     still = () if constrained(armature) else _still(hierarchy, names, poses)
@@ -103,7 +103,7 @@ def _moved(
     """The bones of the pose that each of some keyed bones moves: itself, or what a control steers, with the limb it bends."""
     if not constrained(armature):
         return {bone: {bone} for bone in bones}
-    steered = yield from _told("looking for controls", controls.driving(armature, bones, frame, action))
+    steered = yield from beside.told("looking for controls", controls.driving(armature, bones, frame, action))
     moved = {bone: {target} for bone, target in steered.items()}
     evaluated = armature.evaluated_get(bpy.context.evaluated_depsgraph_get())
     for limb in limbs.limbs_of(armature, evaluated, hierarchy):
@@ -169,7 +169,7 @@ def channels(
         frames, before, after = (known.first + rows).tolist(), known.clip.part(rows), filled.part(rows)
         with _copy_with(action, slot, tracks, new) as copy:
             steps = controls.solving(armature, before, after, frames, bones, copy, known=known.every.part(rows))
-            bases = yield from _told("setting the controls", steps)
+            bases = yield from beside.told("setting the controls", steps)
     else:
         bases = _bases(armature, known, filled, rows, bones)
     found = {}
@@ -188,16 +188,6 @@ def channels(
             turns = rigs.from_quaternions(turns, bone.rotation_mode, np.array(getattr(bone, path)))[:, [column]]
         found[index] = turns
     return found
-
-
-def _told(doing: str, steps: Generator[float, None, Result]) -> Generator[str, None, Result]:
-    while True:
-        try:
-            share = next(steps)
-        except StopIteration as end:
-            found: Result = end.value
-            return found
-        yield f"{doing}, {share:.0%}"
 
 
 def _bases(

@@ -23,7 +23,7 @@ from .limbs import Limb
 Array = NDArray[np.floating]
 
 ROUNDS = 10
-CLOSE = 5e-5  # radians, and share of the rig's size, summed over the controls: what is near enough
+CLOSE = 3e-4  # radians, and share of the rig's size, summed over the controls: what is near enough
 SETTLED = 1e-4  # radians, and share of the rig's size: a control that was corrected by less is where it will stay
 HINGE = 0.02  # share of a limb's length by which its hinge says where a limb that is almost straight bends
 GAIN = (0.3, 3.0)  # least and most that a swivel turns for a turn of its limb's plane
@@ -71,18 +71,17 @@ def solve(
     rig: Rig,
     drives: Sequence[Drive],
     change: Mapping[str, Array],
-    bones: Sequence[str],
     frames: Sequence[float],
     start: Poses,
     double: Double,
 ) -> Generator[float, None, dict[str, Array]]:
-    """`matrix_basis` (F, 4, 4) of bones, those of `drives` such that the pose changes as wanted, the others as they are.
+    """`matrix_basis` (F, 4, 4) of the bones of `drives` such that the pose changes as wanted.
 
     change: pose bone -> (F, 4, 4), the wanted change of its matrix in the world.  start: all poses at the frames as they are.
     double: of the armature, on which channels are tried out.  Yields the share that is done.
     """
     poses, channels = start.matrices, start.channels
-    best = {bone: channels[:, rig.row[bone]].copy() for bone in bones}
+    best = {drive.bone: channels[:, rig.row[drive.bone]].copy() for drive in drives}
     back = np.linalg.inv(start.worlds)
     targets = {bone: back @ turn @ start.worlds @ poses[:, rig.row[bone]] for bone, turn in change.items()}
     solver = _Solver(rig, drives, targets, start)
@@ -98,6 +97,7 @@ def solve(
         if not len(rows):
             break
         tried = solver.corrected(poses, channels, rows, number == 1)
+        yield number / ROUNDS
         at = [frames[row] for row in rows]
         for bone, bases in tried.items():
             double.put(bone, at, bases)
@@ -110,6 +110,7 @@ def solve(
             best[bone][rows[nearer]] = bases[nearer]
         least[rows] = np.minimum(now, least[rows])
         going = (now > CLOSE) & (moved > SETTLED)
+        yield (number + 1) / ROUNDS
     return best
 
 

@@ -6,7 +6,8 @@ A clip holds all bones in world space, metres and Y up, with the object's own tr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Generator, Iterator, Mapping, Sequence
 
 import bpy
 import numpy as np
@@ -45,8 +46,20 @@ def clip_of(armature: bpy.types.Object, frames: Sequence[float], hierarchy: Mapp
         world = evaluated.matrix_world
         row[:] = [world @ evaluated.pose.bones[name].matrix for name in names]
     scene.frame_set(now[0], subframe=now[1])
+    return as_clip(skeleton_of(armature, hierarchy), matrices, _rate(frames))
+
+
+def sampling(armature: bpy.types.Object, frames: Sequence[float]) -> Generator[str, None, Clip]:
+    """`clip_of` all bones of an armature that has an action, in steps and beside the scene: yields what it does."""
+    data = armature.animation_data
+    poses = yield from beside.poses(armature, None, data.action, data.action_slot_handle, frames)
+    return as_clip(skeleton_of(armature), poses.in_world, _rate(frames))
+
+
+def _rate(frames: Sequence[float]) -> float:
+    """Frames a second of a clip of these frames of the scene."""
     span = frames[-1] - frames[0] if len(frames) > 1 else 1
-    return as_clip(skeleton_of(armature, hierarchy), matrices, _fps() * max(len(frames) - 1, 1) / span)
+    return _fps() * max(len(frames) - 1, 1) / span
 
 
 def as_clip(skeleton: Clip, matrices: Array, fps: float) -> Clip:
@@ -126,7 +139,7 @@ def write_clip(armature: bpy.types.Object, clip: Clip, name: str, start: float |
     its own rotation mode, and where it leaves its place its location.  The action before is kept, with a fake user.
     Raises VivantError, having changed nothing, for a rig that may not be written.
     """
-    return _write(armature, clip, name, start, set(clip.names))
+    return beside.at_once(_writing(armature, clip, name, start, set(clip.names)))
 
 
 def retarget_to(
@@ -143,32 +156,53 @@ def retarget_to(
     Of a control rig those controls are written that move its pose now: IK or FK, as its switches stand.
     Raises VivantError for what is no human, for limbs that no control moves, and as `write_clip`.
     """
+    return beside.at_once(retargeting(armature, clip, name, source_human, in_place, start))
+
+
+def retargeting(
+    armature: bpy.types.Object,
+    clip: Clip,
+    name: str,
+    source_human: Mapping[str, str] | None = None,
+    in_place: bool = False,
+    start: float | None = None,
+) -> Generator[str, None, bpy.types.Action]:
+    """`retarget_to` in steps: yields what it does; to close it at any step changes nothing."""
     controls.check_writable(armature)
     human = human_of(armature)
     humanoid.check(human, _bones(armature))
-    moved = resample(clip, _fps())
+    fps = _fps()
     if not any(bone.constraints for bone in armature.pose.bones):
-        moved = retarget(moved, skeleton_of(armature), source_human, human, in_place)
+        skeleton = skeleton_of(armature)
+        moved = yield from beside.aside(
+            "retargeting", lambda: retarget(resample(clip, fps), skeleton, source_human, human, in_place)
+        )
         keyed = {moved.names[joint] for joint in _turning(moved)} | set(human.values())
-        action = _write(armature, moved, name, start, keyed)
+        action = yield from _writing(armature, moved, name, start, keyed)
     else:
         hierarchy, posed = limbs.pose_bones(armature), posed_human_of(armature)
-        moved = retarget(moved, skeleton_of(armature, hierarchy), source_human, posed, in_place)
-        action = _write(armature, moved, name, start, _moving(armature, human, posed, hierarchy), hierarchy)
+        skeleton = skeleton_of(armature, hierarchy)
+        moved = yield from beside.aside(
+            "retargeting", lambda: retarget(resample(clip, fps), skeleton, source_human, posed, in_place)
+        )
+        keyed = yield from _moving(armature, human, posed, hierarchy)
+        action = yield from _writing(armature, moved, name, start, keyed, hierarchy)
     armature[HUMAN] = human
     return action
 
 
 def _moving(
     armature: bpy.types.Object, human: Mapping[str, str], posed: Mapping[str, str], hierarchy: Mapping[str, str]
-) -> set[str]:
+) -> Generator[str, None, set[str]]:
     """The controls of a human that move its pose now; raises VivantError where none moves a limb."""
     with beside.double(armature) as double:
         evaluated = double.at(bpy.context.scene.frame_current_final)
         chains = [limb for limb in limbs.limbs_of(armature, evaluated, hierarchy) if limb.upper in posed.values()]
     asked = [*human.values(), *(bone for limb in chains for bone in limbs.ik_controls(armature, limb))]
     for number in range(2):
-        steered = controls.driven(armature, dict.fromkeys(asked), anew=True)
+        frame = bpy.context.scene.frame_current_final
+        steps = controls.driving(armature, dict.fromkeys(asked), frame, anew=True)
+        steered = yield from beside.told("looking for controls", steps)
         reached = set(steered.values())
         reached |= {bone for limb in chains if {limb.end, limb.last} & reached for bone in (limb.upper, limb.lower, limb.last)}
         lost = [bone for bone in posed.values() if bone not in reached]
@@ -212,15 +246,18 @@ def _y_up(matrices: Array) -> tuple[Array, Array]:
     return quaternions.rotate(TO_Y_UP, matrices[..., :3, 3]), rotations
 
 
-def _write(
+def _writing(
     armature: bpy.types.Object,
     clip: Clip,
     name: str,
     start: float | None,
     keyed: set[str],
     hierarchy: Mapping[str, str] | None = None,
-) -> bpy.types.Action:
-    """`write_clip`, with keys for some bones only: of the clip's, or, of a control rig's pose, controls that move that."""
+) -> Generator[str, None, bpy.types.Action]:
+    """`write_clip` in steps, with keys for some bones only; yields what it does, and to close it at any step changes nothing.
+
+    keyed: bones of the clip's, or, of a control rig's pose (hierarchy), controls that move that.
+    """
     controls.check_writable(armature)
     names = list(clip.names)
     bones = armature.pose.bones
@@ -237,21 +274,29 @@ def _write(
         hierarchy = hierarchy or {
             bone: names[above] if above >= 0 else "" for bone, above in zip(names, clip.parents, strict=True)
         }
-        action, bag = _assign_new(armature, name)
-        now = clip_of(armature, [scene.frame_current_final], hierarchy)
-        still = np.zeros(len(clip), int)
-        before = now.replace(
-            rotations=now.rotations[still],
-            root=now.root[still],
-            translations={joint: places[still] for joint, places in now.translations.items()},
-        )
-        found = controls.bases(armature, before, clip, times.tolist(), sorted(keyed), hierarchy=hierarchy)
-        bases = {bone: [Matrix(basis) for basis in matrices] for bone, matrices in found.items()}
+        with _unkeyed(armature) as own:
+            data = own.animation_data
+            now = yield from beside.poses(
+                own, list(hierarchy), data.action, data.action_slot_handle, [scene.frame_current_final]
+            )
+            pose = as_clip(skeleton_of(own, hierarchy), now.in_world, clip.fps)
+            before = pose.part(np.zeros(len(clip), int))
+            steps = controls.solving(own, before, clip, times.tolist(), sorted(keyed), hierarchy=hierarchy)
+            bases = yield from beside.told("setting the controls", steps)
     else:
-        bases = _bases(armature, _pose_matrices(armature, clip, keyed))
-        action, bag = _assign_new(armature, name)
-    for bone, matrices in bases.items():
-        _key(bag, bones[bone], times, matrices)
+        bases = yield from beside.told("turning the bones", _bases(armature, _pose_matrices(armature, clip, keyed)))
+    action, bag = _new_action(armature, name)
+    try:
+        for number, (bone, matrices) in enumerate(bases.items()):
+            yield f"writing, {number / len(bases):.0%}"
+            _key(bag, bones[bone], times, [Matrix(basis) for basis in matrices])
+    except BaseException:
+        bpy.data.actions.remove(action)
+        raise
+    data = armature.animation_data_create()
+    if data.action:
+        data.action.use_fake_user = True
+    actions.assign(armature, action, action.slots[0].handle)
     action.update_tag()
     scene.frame_set(scene.frame_current, subframe=scene.frame_subframe)
     return action
@@ -261,8 +306,8 @@ def _constrained(bone: bpy.types.PoseBone) -> bool:
     return any(constraint.enabled and constraint.influence > 0 for constraint in bone.constraints)
 
 
-def _pose_matrices(armature: bpy.types.Object, clip: Clip, keyed: set[str]) -> dict[str, list[Matrix]]:
-    """Armature-space matrices of some bones, one a frame."""
+def _pose_matrices(armature: bpy.types.Object, clip: Clip, keyed: set[str]) -> dict[str, Array]:
+    """Armature-space matrices (F, 4, 4) of some bones."""
     back = quaternions.conjugate(TO_Y_UP)
     positions, rotations = clip.forward()
     world = armature.matrix_world
@@ -272,20 +317,24 @@ def _pose_matrices(armature: bpy.types.Object, clip: Clip, keyed: set[str]) -> d
     places = quaternions.rotate(back, positions.astype(np.float64)) @ inverse[:3, :3].T + inverse[:3, 3]
     matrices = np.zeros((*places.shape[:2], 4, 4))
     matrices[..., :3, :3], matrices[..., :3, 3], matrices[..., 3, 3] = quaternions.matrix(turns), places, 1
-    return {name: [Matrix(m) for m in matrices[:, joint]] for joint, name in enumerate(clip.names) if name in keyed}
+    return {name: matrices[:, joint] for joint, name in enumerate(clip.names) if name in keyed}
 
 
-def _bases(armature: bpy.types.Object, wanted: Mapping[str, list[Matrix]]) -> dict[str, list[Matrix]]:
-    """What the bones' channels must hold, where nothing but the hierarchy moves bones; others keep their channels."""
+def _bases(armature: bpy.types.Object, wanted: Mapping[str, Array]) -> Generator[float, None, dict[str, list[Matrix]]]:
+    """What the bones' channels must hold, where nothing but the hierarchy moves bones; others keep their channels.
+
+    Yields the share that is done.
+    """
     poses: dict[str, list[Matrix]] = {}
     bases = {}
     frames = len(next(iter(wanted.values())))
-    for bone in armature.data.bones:
+    for number, bone in enumerate(armature.data.bones):
+        yield number / len(armature.data.bones)
         own = armature.pose.bones[bone.name].matrix_basis
         above = poses[bone.parent.name] if bone.parent else None
         if bone.name in wanted:
-            poses[bone.name] = wanted[bone.name]
-            bases[bone.name] = [_local(bone, pose, above and above[f], True) for f, pose in enumerate(wanted[bone.name])]
+            poses[bone.name] = [Matrix(pose) for pose in wanted[bone.name]]
+            bases[bone.name] = [_local(bone, pose, above and above[f], True) for f, pose in enumerate(poses[bone.name])]
         else:
             poses[bone.name] = [_local(bone, own, above and above[f], False) for f in range(frames)]
     return bases
@@ -300,16 +349,23 @@ def _local(bone: bpy.types.Bone, matrix: Matrix, above: Matrix | None, invert: b
     )
 
 
-def _assign_new(armature: bpy.types.Object, name: str) -> tuple[bpy.types.Action, bpy.types.ActionChannelbag]:
-    """A new action that animates the armature; the one before is kept."""
-    data = armature.animation_data_create()
-    if data.action:
-        data.action.use_fake_user = True
+def _new_action(armature: bpy.types.Object, name: str) -> tuple[bpy.types.Action, bpy.types.ActionChannelbag]:
+    """A new action with a slot for the armature, which does not use it yet."""
     action = bpy.data.actions.new(name)
     slot = action.slots.new(id_type="OBJECT", name=armature.name)
-    bag = action.layers.new("Layer").strips.new(type="KEYFRAME").channelbag(slot, ensure=True)
-    actions.assign(armature, action, slot.handle)
-    return action, bag
+    return action, action.layers.new("Layer").strips.new(type="KEYFRAME").channelbag(slot, ensure=True)
+
+
+@contextlib.contextmanager
+def _unkeyed(armature: bpy.types.Object) -> Iterator[bpy.types.Object]:
+    """A copy of the armature, in no scene, as it stands but under an action without keys."""
+    copy, (action, _) = armature.copy(), _new_action(armature, armature.name)
+    try:
+        actions.assign(copy, action, action.slots[0].handle)
+        yield copy
+    finally:
+        bpy.data.objects.remove(copy)
+        bpy.data.actions.remove(action)
 
 
 def _key(bag: bpy.types.ActionChannelbag, bone: bpy.types.PoseBone, times: Array, bases: Sequence[Matrix]) -> None:

@@ -176,6 +176,56 @@ def choose(active, *others):
     bpy.context.view_layer.objects.active = active
 
 
+def control_rig():
+    """A small human whose bones copy the turns of free ones beside them."""
+    rig = small_human("controlled")
+    bpy.ops.object.mode_set(mode="EDIT")
+    bones = rig.data.edit_bones
+    for bone in list(bones):
+        twin = bones.new(f"control {bone.name}")
+        twin.head, twin.tail, twin.roll, twin.use_deform = bone.head, bone.tail, bone.roll, False
+    for bone in SMALL:
+        if parent := SMALL[bone][0]:
+            bones[f"control {bone}"].parent = bones[f"control {parent}"]
+    bpy.ops.object.mode_set(mode="OBJECT")
+    for bone in SMALL:
+        constraint = rig.pose.bones[bone].constraints.new("COPY_TRANSFORMS")
+        constraint.target, constraint.subtarget = rig, f"control {bone}"
+    return rig
+
+
+@pytest.mark.parametrize("make", [small_human, control_rig])
+def test_it_is_stopped_at_any_step_and_leaves_nothing_behind(scene, make):
+    clip = skeletons.clip_of(waving(small_human("a")), range(1, 12))
+    target = waving(small_human("b")) if make is small_human else make()
+    bpy.context.view_layer.update()
+
+    def there():
+        kinds = bpy.data.objects, bpy.data.scenes, bpy.data.armatures, bpy.data.actions
+        names = [sorted((thing.name, thing.use_fake_user) for thing in kind) for kind in kinds]
+        action = target.animation_data.action if target.animation_data else None
+        pose = [list(bone.matrix_basis.row[row]) for bone in target.pose.bones for row in range(4)]
+        return names, action, action and posing.bits(target), skeletons.HUMAN in target, scene.frame_current, pose
+
+    before, stop = there(), 0
+    while True:
+        steps = skeletons.retargeting(target, clip, "step")
+        try:
+            for _ in range(stop + 1):
+                next(steps)
+        except StopIteration:
+            break
+        steps.close()
+        assert there() == before, f"stopped at step {stop}"
+        stop += 1
+    assert stop > 5 and target.animation_data.action.name == "step"
+    moved = skeletons.clip_of(target, range(1, 12))
+    human = skeletons.human_of(target)
+    if make is control_rig:
+        human = {joint: bone.removeprefix("control ") for joint, bone in human.items()}
+    assert degrees(directions(clip, skeletons.human_of(bpy.data.objects["a"])), directions(moved, human)) < 0.5
+
+
 def test_the_operator_takes_the_other_selected_armature(scene, operator):
     source, target = waving(small_human("a")), small_human("b", seed=2)
     choose(target, source)
