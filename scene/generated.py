@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import bpy
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..backends.common import rotations as quaternions
 from ..backends.common.errors import VivantError
 from ..backends.motion import sparse
-from . import actions, fills, rigs, takes
+from . import actions, beside, fills, rigs, takes
 
 Array = NDArray[np.floating]
 
@@ -57,9 +57,15 @@ def parts_of(take: bpy.types.Action) -> list[Part]:
 
 def add(armature: bpy.types.Object, take: bpy.types.Action, parts: Sequence[Part]) -> int:
     """Write parts into the take that the armature shows, at its strength, and keep them; returns the number of new keys."""
+    return beside.at_once(adding(armature, take, parts))
+
+
+def adding(armature: bpy.types.Object, take: bpy.types.Action, parts: Sequence[Part]) -> Generator[float, None, int]:
+    """`add` in steps, also of a take that the armature does not show yet: yields the share that is done."""
     kept = [old for old in parts_of(take) if not any(old.overlaps(new) for new in parts)]
     takes.note(take, parts=json.dumps([vars(part) for part in (*kept, *parts)]))
-    return _write(armature, take, parts, strength_of(take))
+    yield 0.0
+    return (yield from _writing(armature, take, parts, strength_of(take)))
 
 
 def strength_of(take: bpy.types.Action) -> float:
@@ -93,7 +99,7 @@ def set_strength(armature: bpy.types.Object, strength: float) -> None:
         return True
 
     takes.note(take, strength=float(strength))
-    _write(armature, take, [part for part in parts_of(take) if stands(part)], strength)
+    beside.at_once(_writing(armature, take, [part for part in parts_of(take) if stands(part)], strength))
     take.update_tag()
 
 
@@ -168,9 +174,11 @@ class _Run:
         return np.concatenate([[first], np.concatenate(rows, axis=1), [last]])
 
 
-def _write(armature: bpy.types.Object, take: bpy.types.Action, parts: Iterable[Part], strength: float) -> int:
-    """Put parts into the curves of the take and record the gaps; returns the number of keys."""
-    slot = armature.animation_data.action_slot
+def _writing(
+    armature: bpy.types.Object, take: bpy.types.Action, parts: Iterable[Part], strength: float
+) -> Generator[float, None, int]:
+    """Put parts into the curves of the take and record the gaps; returns the number of keys.  Yields the share that is done."""
+    slot = takes.slot_of(armature, take)
     curves = {takes.curve_name(curve): curve for curve in actions.curves_of(take, slot).values()}
     known, parts = takes.fills_of(take, slot), list(parts)
     rewritten = 0
@@ -205,7 +213,8 @@ def _write(armature: bpy.types.Object, take: bpy.types.Action, parts: Iterable[P
         else:
             chains.append((output, [run]))
     size = armature.matrix_world.median_scale * bpy.context.scene.unit_settings.scale_length
-    for output, runs in chains:
+    for number, (output, runs) in enumerate(chains):
+        yield 0.5 * number / len(chains)
         for run, times, values, slopes in _keys_of(output, runs, strength, keys, curves, sparse.METRES / (size or 1.0)):
             for name, column, slope in zip(run.curves, values.T, slopes.T, strict=True):
                 got = new[name, output]
@@ -215,7 +224,8 @@ def _write(armature: bpy.types.Object, take: bpy.types.Action, parts: Iterable[P
                 got.slopes += slope[1:-1].tolist()
                 got.ends.append((slope[0], slope[-1]))
                 got.holds += next(part.holds for part in run.parts if name in part.curves)
-    for (name, output), got in new.items():
+    for number, ((name, output), got) in enumerate(new.items()):
+        yield 0.5 + 0.5 * number / len(new)
         slopes = actions.Slopes(np.array(got.slopes), np.array(got.ends)) if output == SPARSE else None
         changed = actions.fill_gaps(curves[name], got.gaps, got.frames, got.values, got.holds, slopes)
         written = actions.read_keys(curves[name], fills.RECORD)

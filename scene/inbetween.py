@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..backends.common.errors import VivantError
 from ..backends.motion import solve
 from ..backends.motion.clip import Clip
-from . import actions, generated, libraries, motions, planted, rigs, skeletons, takes
+from . import actions, beside, generated, libraries, motions, planted, rigs, skeletons, takes
 from .motions import Question
 from .tracks import New, Track, bent, scope_of, splined, tracks_of
 
@@ -125,6 +125,7 @@ def inbetweening(armature: bpy.types.Object, wish: Wish) -> Generator[str | Ques
         raise VivantError(f"There is no output '{wish.output}'.", "Use 'BAKED' or 'SPARSE'.")
     found = _find(armature, wish)
     new, warnings = splined(found.tracks)
+    yield "reading the keys"
     ran, fallback, notes = SPLINE, "", ()
     if wish.solver != SPLINE:
         known = yield from motions.around(armature, found.action, found.slot, found.tracks, new)
@@ -149,7 +150,8 @@ def inbetweening(armature: bpy.types.Object, wish: Wish) -> Generator[str | Ques
                 ran, fallback = SPLINE, "What is keyed there does not move the pose."
             elif left := list(dict.fromkeys(track.bone for track in found.tracks if track.bone not in own)):
                 warnings["The spline filled what does not move the pose"] = left
-    return _write(armature, wish, found, new, [*notes, *_sentences(warnings, found.left_out)], ran, fallback)
+    said = [*notes, *_sentences(warnings, found.left_out)]
+    return (yield from _writing(armature, wish, found, new, said, ran, fallback))
 
 
 class _Found(NamedTuple):
@@ -207,7 +209,7 @@ def _options(armature: bpy.types.Object, known: motions.Around) -> dict[str, Any
     return options
 
 
-def _write(
+def _writing(
     armature: bpy.types.Object,
     wish: Wish,
     found: _Found,
@@ -215,15 +217,17 @@ def _write(
     warnings: Sequence[str],
     solver: str,
     fallback: str,
-) -> Report:
-    """The take with these new keys, and what is to be said of it."""
+) -> Generator[str, None, Report]:
+    """The take with these new keys, and what is to be said of it; to close it at any step changes nothing."""
     tracks = found.tracks
-    curves = actions.curves_of(found.action, found.slot)
+    yield "writing"
     parts = _parts(tracks, new, wish.output, found.action, found.slot)
+    yield "writing"
+    curves = actions.curves_of(found.action, found.slot)
     users = [(channel, gaps, _keys_outside(curves[channel], gaps)) for channel, gaps in _filled_channels(tracks)]
-    take = takes.open_take(armature, wish.another)
-    slot = armature.animation_data.action_slot
-    count = generated.add(armature, take, parts)
+    with takes.opened(armature, wish.another) as take:
+        count = yield from beside.told("writing", generated.adding(armature, take, parts))
+        error = _key_error(users, actions.curves_of(take, takes.slot_of(armature, take)))
     report = Report(
         armature,
         take,
@@ -235,7 +239,7 @@ def _write(
         ),
         count,
         tuple(warnings),
-        _key_error(users, actions.curves_of(take, slot)),
+        error,
         fallback,
     )
     made = takes.Made(

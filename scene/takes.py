@@ -10,9 +10,10 @@ in actions that accepted one: `fills`, the generated gaps of each curve.  Takes 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,19 +64,56 @@ def takes_of(armature: bpy.types.Object | None) -> list[bpy.types.Action]:
 
 def open_take(armature: bpy.types.Object, another: bool = False) -> bpy.types.Action:
     """The take that the object shows; if it shows none, or for `another`, a new copy of the user's action, assigned."""
+    with opened(armature, another) as take:
+        return take
+
+
+@contextlib.contextmanager
+def opened(armature: bpy.types.Object, another: bool = False) -> Iterator[bpy.types.Action]:
+    """`open_take`, but a new take is shown at the end alone; when its writing is stopped, all is as before."""
     action, slot = actions.animation_of(armature)
     original = original_of(armature)
     if original and not another:
-        return action
+        known, spare = _known(action), action.copy()
+        del spare[KEY]  # or it would count as a take
+        try:
+            yield action
+        except BaseException:
+            _restore(action, slot, spare)
+            action[KEY] = known
+            raise
+        finally:
+            bpy.data.actions.remove(spare)
+        return
     user = original or action
     siblings = [take for take in bpy.data.actions if known_of(take, "original") == user]
-    fake_user = known_of(siblings[0], "fake_user") if siblings else user.use_fake_user
+    unused = user.use_fake_user
+    fake_user = known_of(siblings[0], "fake_user") if siblings else unused
     take = user.copy()
-    take.name = f"{user.name} take"
-    take[KEY] = {**_known(user), "original": user, "slot": slot.handle, "fake_user": fake_user, "strength": 1.0}
-    take.use_fake_user = user.use_fake_user = True
+    try:
+        take.name = f"{user.name} take"
+        take[KEY] = {**_known(user), "original": user, "slot": slot.handle, "fake_user": fake_user, "strength": 1.0}
+        take.use_fake_user = user.use_fake_user = True
+        yield take
+    except BaseException:
+        bpy.data.actions.remove(take)
+        user.use_fake_user = unused
+        raise
     actions.assign(armature, take, slot.handle)
-    return take
+
+
+def _restore(action: bpy.types.Action, slot: bpy.types.ActionSlot, copy: bpy.types.Action) -> None:
+    """Give the curves of a slot the keys back that they had when the action was copied."""
+    before = actions.curves_of(copy, _own_slot(copy, slot))
+    for channel, curve in actions.curves_of(action, slot).items():
+        keys = actions.read_keys(before[channel])
+        if keys.tobytes() != actions.read_keys(curve).tobytes():
+            actions.restore_keys(curve, keys)
+
+
+def slot_of(armature: bpy.types.Object, take: bpy.types.Action) -> bpy.types.ActionSlot:
+    """The slot of one of its takes, shown or not, that animates an object."""
+    return next(slot for slot in take.slots if slot.handle == armature.animation_data.action_slot_handle)
 
 
 def show(armature: bpy.types.Object, take: bpy.types.Action) -> None:
