@@ -86,7 +86,7 @@ class VIVANT_OT_motion_phase(bpy.types.Operator):
             made = takes.made_of(context.active_object.animation_data.action)
             if made and made.edit and made.edit["part"] == self.part:  # to be changed from where it is
                 self.amplitude, self.tempo, self.shift, self.style = (made.edit[name] for name in SLIDERS)
-        return context.window_manager.invoke_props_dialog(self)
+        return context.window_manager.invoke_props_dialog(self, confirm_text="Edit")
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:

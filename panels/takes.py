@@ -137,11 +137,11 @@ def judgement(quality: Quality) -> str:
     """What the panel says of a take's quality."""
     said = []
     if quality.slide is not None:
-        around = "" if quality.slide_around is None else f", in your motion around it {quality.slide_around:.1f}"
+        around = "" if quality.slide_around is None else f" (your motion around: {quality.slide_around:.1f})"
         said.append(f"Feet slide {quality.slide:.1f} cm/s{around}.")
     if quality.jerk is not None:
-        said.append(f"It is {quality.jerk:.2g} times as jerky as your motion around it.")
-    return " ".join(said) or "There is no motion of yours around it to compare it with."
+        said.append(f"Jerk: {quality.jerk:.2g} times that of your motion around.")
+    return " ".join(said) or "No motion of yours is around, to compare it with."
 
 
 class VIVANT_PT_ghosts(Below, bpy.types.Panel):

@@ -8,6 +8,7 @@ only draws.
 
 from __future__ import annotations
 
+import bisect
 import time
 import traceback
 from collections.abc import Generator, Sequence
@@ -25,6 +26,7 @@ from .traces import Array
 
 Colour = tuple[float, float, float, float]
 
+NEAREST = 8  # ghosts before the current frame, and after it: more of a long action would hide the rig
 PATIENCE = 0.2  # seconds without a change of the motion before poses are sampled
 DRAGGING = ("TRANSFORM_OT_", "POSE_OT_", "GRAPH_OT_", "ACTION_OT_", "ANIM_OT_")
 BEFORE: Colour = (0.25, 0.60, 1.0, 0.7)
@@ -200,13 +202,21 @@ def _draw() -> None:
 
 
 def _draw_ghosts(seen: Seen, now: int, thick: float) -> None:
-    reach = max((abs(frame - now) for frame in seen.at), default=1) or 1
-    for index, frame in enumerate(seen.at):
+    places = ghosts_near(seen.at, now)
+    reach = max((abs(seen.at[index] - now) for index in places), default=1) or 1
+    for index in places:
+        frame = seen.at[index]
         if frame == now and seen.shown:
             continue  # the rig itself stands there
         red, green, blue, alpha = (BEFORE if frame < now else AFTER) if seen.shown else OTHERS
         fade = 1 - 0.7 * abs(frame - now) / reach
         _lines(seen, f"ghost {index}", "LINES", seen.ghosts[index], (red, green, blue, alpha * fade), 2 * thick)
+
+
+def ghosts_near(at: Sequence[int], now: int) -> range:
+    """Which of the ghosts at frames, in order, are drawn: those nearest to the current one."""
+    middle = bisect.bisect_left(at, now)
+    return range(max(middle - NEAREST, 0), min(middle + NEAREST + (now in at), len(at)))
 
 
 def _draw_trails(seen: Seen, thick: float) -> None:

@@ -128,6 +128,11 @@ def key_frames(armature: bpy.types.Object, action: bpy.types.Action) -> dict[str
     return found
 
 
+def _sparse(frames: set[int]) -> bool:
+    """Whether frames between the first and the last are rather without than with a key."""
+    return len(frames) < 4 or 2 * len(frames) <= max(frames) - min(frames) + 1
+
+
 def bone_of(curve: bpy.types.FCurve) -> str | None:
     """The bone that a curve moves, if it does."""
     found = BONE.match(curve.data_path)
@@ -135,8 +140,11 @@ def bone_of(curve: bpy.types.FCurve) -> str | None:
 
 
 def marks(armature: bpy.types.Object, action: bpy.types.Action, bones: list[str]) -> tuple[list[set[int]], list[set[int]]]:
-    """For each bone the frames of its keys (of all bones' where it has none), and the frames in which it is planted."""
-    keys = key_frames(armature, action)
+    """For each bone the frames of its keys (of all bones' where it has none), and the frames in which it is planted.
+
+    Where keys follow each other as in captured motion, none of them is worth a mark.
+    """
+    keys = {bone: frames if _sparse(frames) else set() for bone, frames in key_frames(armature, action).items()}
     every = set(itertools.chain.from_iterable(keys.values()))
     contacts = planted.contacts_of(action, armature.animation_data.action_slot)
     held = [{frame for first, last in contacts.get(bone, []) for frame in range(first, last + 1)} for bone in bones]

@@ -48,7 +48,7 @@ def _check_human(clip: Clip, human: Mapping[str, str] | None) -> None:
         indices(clip, human, rest_pose(clip)[0])
     except VivantError as error:
         raise VivantError(
-            f"The trained model moves humans only. {error.message}", f"Choose another solver. If it is a human: {error.hint}"
+            f"The trained model moves humans only. {error.message}", "Choose another solver, or correct the rig's mapping."
         ) from error
 
 

@@ -8,7 +8,7 @@ import bpy
 import numpy as np
 import pytest
 
-from vivant.scene import beside, planted, takes, traces
+from vivant.scene import beside, ghosts, planted, takes, traces
 from vivant.scene.inbetween import inbetween_object
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -142,6 +142,21 @@ def test_a_root_that_is_no_part_of_the_body_has_no_ghost_and_no_trail(scene):
     assert traces.trail_bones(rig) == ["hips", "spine"]
     alone = posing.armature(("arm", "hand"), "crane")
     assert traces.ghost_bones(alone) == [0, 1], "a bone that reaches the next one is of the body, wherever it stands"
+
+
+def test_captured_motion_has_no_marks_at_its_keys(scene):
+    rig = posing.armature(("a", "b"))
+    posing.key(rig, "a", "location", range(1, 31), [(0, 0, frame) for frame in range(1, 31)])
+    posing.key(rig, "b", "location", (1, 9, 17, 30), [(0, 0, 1)] * 4)
+    assert traces.marks(rig, rig.animation_data.action, ["a", "b"])[0] == [set(), {1, 9, 17, 30}]
+
+
+def test_of_a_long_action_the_ghosts_next_to_the_current_frame_are_drawn():
+    at = list(range(1, 101, 4))
+    near = [at[index] for index in ghosts.ghosts_near(at, 41)]
+    assert near == [frame for frame in at if abs(frame - 41) <= 4 * ghosts.NEAREST]
+    assert ghosts.ghosts_near(at[:5], 7) == range(5) and ghosts.ghosts_near([], 7) == range(0)
+    assert [at[index] for index in ghosts.ghosts_near(at, 200)] == at[-ghosts.NEAREST :]
 
 
 def test_frames_are_those_of_the_takes_gaps_else_those_that_play(rig):
