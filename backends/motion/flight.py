@@ -25,9 +25,9 @@ FALLS = (0.5, 1.5)  # share of gravity with which the known frames of a flight f
 def fall(height: Array, known: Mask, clear: Array, size: float, fps: float) -> Array:
     """The root's heights (F,), metres, with those between a key in the air and one on the ground put right.
 
-    known (F,): frames whose height stays as it is; clear (F,): how far the lowest foot is above the floor, NaN in those of them
-    whose feet are not known; size: the leg's length.  A single key in the air counts if the keys before and after it are on
-    the ground and lower, a run of keys if it falls; where there is no time to fall, nothing changes.
+    known (F,): frames whose height stays as it is; clear (F,): how far the body's lowest joint is above the floor, NaN in those
+    of them whose feet are not known; size: the leg's length.  A single key in the air counts if the keys before and after it
+    are on the ground and lower, a run of keys if it falls; where there is no time to fall, nothing changes.
     """
     result = height.copy()
     gravity = GRAVITY * size / LEG / fps**2

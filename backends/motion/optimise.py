@@ -353,7 +353,7 @@ def _whole(legs: tuple[feet.Leg, ...], keys: Mask, pose: Clip) -> Mask:
 
 def _fall(legs: tuple[feet.Leg, ...], keys: Mask, free: Mask, pose: Clip, positions: Array, floor: float) -> Array:
     """Bring the root onto the parabolas of jumps, in place; by how much it rose in each frame (F,)."""
-    clear = positions[:, [leg.contact for leg in legs], 1].min(axis=1) - floor
+    clear = positions[..., 1].min(axis=1) - floor  # of hands too: who stands on them does not fly
     clear[~free[:, 0] & ~_whole(legs, keys, pose).all(axis=1)] = np.nan
     height = pose.root[:, 1].copy()
     pose.root[:, 1] = flight.fall(height, ~free[:, 0], clear, float(_lengths(legs, positions).max()), pose.fps)
