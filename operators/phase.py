@@ -12,7 +12,10 @@ from ..backends.motion.phase import job as phase_job
 from ..backends.motion.phase.edit import Edit
 from ..engine.jobs import Job
 from ..scene import phases, takes
+from .filling import Filling, InSlices
 from .job import JobOperator, engine
+
+Edited = tuple[bpy.types.Action, list[str]]  # the take, and bones that were left as they are
 
 SLIDERS = ("amplitude", "tempo", "shift", "style")
 
@@ -29,13 +32,14 @@ def _is_rig(context: bpy.types.Context) -> bool:
     return context.active_object is not None and context.active_object.type == "ARMATURE"
 
 
-class VIVANT_OT_motion_phase(bpy.types.Operator):
-    """Make one part of the body move larger, faster, earlier or as in another action, in a take. Its bones get a key on every
-    frame, to which yours there give way; all other bones stay as they are"""
+class EditsPart:
+    """Mixin: what is done to which part."""
 
-    bl_idname = "vivant.motion_phase"
     bl_label = "Edit Part by Phase"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_description = (
+        "Make one part of the body move larger, faster, earlier or as in another action, in a take. Its bones get a key on "
+        "every frame, to which yours there give way; all other bones stay as they are"
+    )
 
     part: bpy.props.EnumProperty(name="Part", items=_parts)
     amplitude: bpy.props.FloatProperty(
@@ -81,27 +85,43 @@ class VIVANT_OT_motion_phase(bpy.types.Operator):
         if takes.original_of(context.active_object):
             layout.prop(self, "another")
 
+
+class VIVANT_OT_motion_phase(EditsPart, InSlices, bpy.types.Operator):
+    """Edit a part of the body in a take"""
+
+    bl_idname = "vivant.motion_phase"
+
+    def submit(self, context: bpy.types.Context) -> Filling[Edited]:
+        style = bpy.data.actions.get(self.style)
+        if self.style and style is None:
+            raise VivantError(f"There is no action “{self.style}”.", "Choose another style.")
+        change = Edit(self.amplitude, self.tempo, self.shift)
+        return Filling(phases.editing(context.active_object, self.part, change, style, self.another))
+
+    def finish(self, context: bpy.types.Context, job: Filling[Edited]) -> None:
+        take, held = job.result()
+        if held:
+            self.report({"WARNING"}, f"Locked, muted or driven rotations were left as they are: {', '.join(held)}")
+        self.report({"INFO"}, f"“{take.name}” has the edited {self.part}; accept or reject the take")
+
+
+class VIVANT_OT_phase_choose(EditsPart, bpy.types.Operator):
+    """Choose how a part of the body is edited"""
+
+    # A dialog of its own, without an undo step: what a dialog confirms runs at once, and a long edit goes on in slices.
+    bl_idname = "vivant.phase_choose"
+    bl_options = {"INTERNAL"}
+
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         if takes.original_of(context.active_object):
             made = takes.made_of(context.active_object.animation_data.action)
             if made and made.edit and made.edit["part"] == self.part:  # to be changed from where it is
                 self.amplitude, self.tempo, self.shift, self.style = (made.edit[name] for name in SLIDERS)
-        return context.window_manager.invoke_props_dialog(self, confirm_text="Edit")
+        return set(context.window_manager.invoke_props_dialog(self, confirm_text="Edit"))
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            style = bpy.data.actions.get(self.style)
-            if self.style and style is None:
-                raise VivantError(f"There is no action “{self.style}”.", "Choose another style.")
-            change = Edit(self.amplitude, self.tempo, self.shift)
-            take, held = phases.edited(context.active_object, self.part, change, style, self.another)
-        except VivantError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        if held:
-            self.report({"WARNING"}, f"Locked, muted or driven rotations were left as they are: {', '.join(held)}")
-        self.report({"INFO"}, f"“{take.name}” has the edited {self.part}; accept or reject the take")
-        return {"FINISHED"}
+        chosen = {name: getattr(self, name) for name in ("part", "another", *SLIDERS)}
+        return set(bpy.ops.vivant.motion_phase("INVOKE_DEFAULT", True, **chosen))
 
 
 class VIVANT_OT_phase_train(JobOperator, bpy.types.Operator):
@@ -139,4 +159,4 @@ class VIVANT_OT_phase_train(JobOperator, bpy.types.Operator):
         self.report({"INFO"}, f"Learned {', '.join(values['parts'])} from {values['frames']} frames")
 
 
-CLASSES = (VIVANT_OT_motion_phase, VIVANT_OT_phase_train)
+CLASSES = (VIVANT_OT_motion_phase, VIVANT_OT_phase_choose, VIVANT_OT_phase_train)

@@ -27,7 +27,7 @@ class VIVANT_PT_phase(Tab, bpy.types.Panel):
             )
             column = self.layout.column(align=True)
             for part in found:
-                column.operator("vivant.motion_phase", text=f"{part.title()}…").part = part
+                column.operator("vivant.phase_choose", text=f"{part.title()}…").part = part
         else:
             paragraph(self.layout, context, why_not, icon="INFO")
             paragraph(self.layout, context, "Or let Vivant learn the cycles of this very rig from its actions.")

@@ -71,7 +71,7 @@ class VIVANT_PT_takes(Below, bpy.types.Panel):
         made = takes.made_of(take)
         edit = made.edit if made else None
         if edit:
-            more = column.operator("vivant.motion_phase", text="", icon="ADD")
+            more = column.operator("vivant.phase_choose", text="", icon="ADD")
             more.part, more.another = edit["part"], True
         else:
             column.operator("vivant.take_again", text="", icon="ADD").another = True
@@ -88,7 +88,7 @@ class VIVANT_PT_takes(Below, bpy.types.Panel):
         bones = f"{chosen} Bone{'s' if chosen > 1 else ''}" if chosen else "All Bones"
         where = "in Preview Range" if context.scene.use_preview_range else "at Playhead"
         if edit:
-            layout.operator("vivant.motion_phase", text=f"Change {edit['part'].title()}…", icon="OPTIONS").part = edit["part"]
+            layout.operator("vivant.phase_choose", text=f"Change {edit['part'].title()}…", icon="OPTIONS").part = edit["part"]
         else:
             layout.operator("vivant.take_again", text=f"Redo {bones} {where}", icon="FILE_REFRESH").another = False
         layout.prop(armature.vivant_takes, "strength", slider=True)

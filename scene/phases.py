@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict
 
 import bpy
 import numpy as np
+from numpy.typing import NDArray
 
 from ..backends.common.errors import VivantError
 from ..backends.motion import humanoid
@@ -17,7 +18,9 @@ from ..backends.motion.clip import Clip
 from ..backends.motion.phase import solver
 from ..backends.motion.phase.edit import Edit
 from ..backends.motion.phase.model import PhaseModel
-from . import actions, fills, generated, motions, rigs, skeletons, takes
+from . import actions, beside, fills, generated, motions, rigs, skeletons, takes
+
+Array = NDArray[np.floating]
 
 MODEL = "vivant_phase"  # custom property of the armature object: the file of its own phase model
 NUDGE = 1 / 32  # frames by which what is written anew begins before its first key
@@ -44,10 +47,10 @@ def _human_for(model: PhaseModel, armature: bpy.types.Object) -> dict[str, str] 
 
     Raises VivantError where it is none, or moved by constraints, so that keys on its joints would not show.
     """
-    if all(name in armature.pose.bones for name in model.names):
-        return None
     if motions.constrained(armature):
         raise VivantError(f"Constraints move the bones of “{armature.name}”.", "Bake its motion onto a plain skeleton first.")
+    if all(name in armature.pose.bones for name in model.names):
+        return None
     human = skeletons.human_of(armature)
     humanoid.check(human, [bone.name for bone in armature.pose.bones])
     return human
@@ -65,43 +68,47 @@ def edited(
     Raises VivantError, having changed nothing, for what is neither the model's skeleton nor a human's that its own bones
     move, too short a motion, a part it lacks, or one whose bones are locked or driven.
     """
+    return beside.at_once(editing(armature, part, change, style, another))
+
+
+def editing(
+    armature: bpy.types.Object, part: str, change: Edit, style: bpy.types.Action | None = None, another: bool = False
+) -> Generator[str, None, tuple[bpy.types.Action, list[str]]]:
+    """`edited` in steps: yields what it does; to close it at any step changes nothing."""
     action, slot = actions.animation_of(armature)
     model = model_of(armature)
     if part not in model.autoencoders:
         raise VivantError(f"The phase model has no part “{part}”.", f"The parts are {', '.join(sorted(model.autoencoders))}.")
     human = _human_for(model, armature)
     bones = [armature.pose.bones[name] for name in solver.members_of(model, part, skeletons.skeleton_of(armature), human)]
-    home, handle = (takes.original_of(armature) if another else None) or action, slot.handle
-    source = home.copy()
+    home = (takes.original_of(armature) if another else None) or action
+    source, known = home.copy(), takes.fills_of(home, slot)
+    source.pop(takes.KEY, None)  # or it would count as a take
     try:
-        curves = actions.curves_of(source, next(own for own in source.slots if own.handle == handle))
+        curves = actions.curves_of(source, next(own for own in source.slots if own.handle == slot.handle))
         held = [bone.name for bone in bones if _held(armature, bone, curves)]
         free = {bone.name: rigs.rotation_path(bone) for bone in bones if bone.name not in held}
         if not free:
             raise VivantError(f"The rotations of the {part} are locked, muted or driven.", "Free them first.")
-        known = takes.fills_of(home, slot)
         for channel, curve in curves.items():
             fill = known.get(takes.curve_name(curve))
             if channel[0] in free.values() and fill and fill.replaced is not None:
                 fills.emptied(curve, fill)
-        clip, first = _sampled(armature, source, handle)
-        manner = None if style is None else _sampled(armature, style, _slot(armature, style).handle)[0]
-        changed = solver.edited(model, clip, part, change, manner, human)
-        actions.assign(armature, source, handle)
-        dense = skeletons.write_clip(armature, changed, source.name, first)
-        new = actions.curves_of(dense, dense.slots[0])
-        parts = [
-            _part(armature.pose.bones[name], path, range(first, first + len(clip)), curves, new) for name, path in free.items()
-        ]
-        bpy.data.actions.remove(dense)
+        clip, first = yield from _sampling(armature, source, slot.handle)
+        manner = None
+        if style is not None:
+            manner, _ = yield from _sampling(armature, style, _slot(armature, style).handle)
+        changed = yield from beside.aside("editing", lambda: solver.edited(model, clip, part, change, manner, human))
+        values = skeletons.rotations_of(armature, changed, free)
+        frames = range(first, first + len(clip))
+        parts = [_part(armature.pose.bones[name], path, frames, curves, values[name]) for name, path in free.items()]
     finally:
-        actions.assign(armature, action, handle)
         bpy.data.actions.remove(source)
-    take = takes.open_take(armature, another)
-    count = generated.add(armature, take, parts)
+    with takes.opened(armature, another) as take:
+        count = yield from beside.told("writing", generated.adding(armature, take, parts))
     what = {"part": part, **asdict(change), "style": style.name if style else ""}
-    frames = (first, first + len(clip) - 1)
-    made = takes.Made("phase", 0, "RANGE", frames, tuple(free), generated.BAKED, count, _moved(armature, parts), edit=what)
+    span = (frames[0], frames[-1])
+    made = takes.Made("phase", 0, "RANGE", span, tuple(free), generated.BAKED, count, _moved(armature, parts), edit=what)
     takes.note(take, made=json.dumps(asdict(made)))
     take.update_tag()
     return take, held
@@ -123,13 +130,12 @@ def _part(
     path: str,
     frames: range,
     before: Mapping[tuple[str, int], bpy.types.FCurve],
-    after: Mapping[tuple[str, int], bpy.types.FCurve],
+    values: Array,
 ) -> generated.Part:
     """A bone's rotation written anew: where no curve moved it before, from what it stands at."""
     width = len(rigs.rotation_locks(bone))
     still = getattr(bone, path.rpartition(".")[2])
     base = [[before[path, i].evaluate(frame) if (path, i) in before else still[i] for i in range(width)] for frame in frames]
-    values = np.stack([actions.read_keys(after[path, i], ["co"])["co"][:, 1] for i in range(width)], axis=1)
     return generated.Part(
         bone.name,
         bone.rotation_mode,
@@ -160,9 +166,8 @@ def _moved(armature: bpy.types.Object, parts: Sequence[generated.Part]) -> float
 
 def lessons(armature: bpy.types.Object) -> list[Clip]:
     """The armature's motion in all of the file's actions that move its bones, but takes and short ones."""
-    action, slot = actions.animation_of(armature)
-    bones = {bone.path_from_id() for bone in armature.pose.bones}
-    rate = bpy.context.scene.render.fps / bpy.context.scene.render.fps_base
+    actions.animation_of(armature)
+    bones, rate = {bone.path_from_id() for bone in armature.pose.bones}, _rate()
     clips = []
     for other in list(bpy.data.actions):
         if takes.known_of(other, "original") or (other.frame_range[1] - other.frame_range[0]) / rate < SHORTEST:
@@ -171,8 +176,7 @@ def lessons(armature: bpy.types.Object) -> list[Clip]:
             {path.rpartition(".")[0] for path, _ in actions.curves_of(other, _slot(armature, other))} if other.slots else set()
         )
         if moved & bones:
-            clips.append(_sampled(armature, other, _slot(armature, other).handle)[0])
-    actions.assign(armature, action, slot.handle)
+            clips.append(beside.at_once(_sampling(armature, other, _slot(armature, other).handle))[0])
     if not clips:
         raise VivantError(f"No action of “{armature.name}” lasts {SHORTEST:g} seconds.", "Give it captured or finished motion.")
     return clips
@@ -189,12 +193,12 @@ def _slot(armature: bpy.types.Object, action: bpy.types.Action) -> bpy.types.Act
     return next((slot for slot in fitting if slot.name_display == armature.name), fitting[0])
 
 
-def _sampled(armature: bpy.types.Object, action: bpy.types.Action, handle: int) -> tuple[Clip, int]:
-    """The armature moved by an action, and that's first frame; the armature's own action is put back."""
-    own, slot = actions.animation_of(armature)
-    actions.assign(armature, action, handle)
-    try:
-        first, last = math.floor(action.frame_range[0]), math.ceil(action.frame_range[1])
-        return skeletons.clip_of(armature, range(first, last + 1)), first
-    finally:
-        actions.assign(armature, own, slot.handle)
+def _rate() -> float:
+    return bpy.context.scene.render.fps / bpy.context.scene.render.fps_base
+
+
+def _sampling(armature: bpy.types.Object, action: bpy.types.Action, handle: int) -> Generator[str, None, tuple[Clip, int]]:
+    """The armature moved by an action alone, and that's first frame, in steps and beside the scene."""
+    first, last = math.floor(action.frame_range[0]), math.ceil(action.frame_range[1])
+    poses = yield from beside.poses(armature, None, action, handle, range(first, last + 1), alone=True)
+    return skeletons.as_clip(skeletons.skeleton_of(armature), poses.in_world, _rate()), first

@@ -7,7 +7,7 @@ A clip holds all bones in world space, metres and Y up, with the object's own tr
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
 import bpy
 import numpy as np
@@ -140,6 +140,23 @@ def write_clip(armature: bpy.types.Object, clip: Clip, name: str, start: float |
     Raises VivantError, having changed nothing, for a rig that may not be written.
     """
     return beside.at_once(_writing(armature, clip, name, start, set(clip.names)))
+
+
+def rotations_of(armature: bpy.types.Object, clip: Clip, bones: Iterable[str]) -> dict[str, Array]:
+    """Rotation channels (F, 3 or 4), in their own modes, that give bones a clip's pose where nothing but parents moves them.
+
+    clip: of all bones.
+    """
+    chosen = {name: armature.data.bones[name] for name in bones}
+    wanted = _pose_matrices(armature, clip, {*chosen, *(bone.parent.name for bone in chosen.values() if bone.parent)})
+    found = {}
+    for name, bone in chosen.items():
+        poses = [Matrix(matrix) for matrix in wanted[name]]
+        above = [Matrix(matrix) for matrix in wanted[bone.parent.name]] if bone.parent else [None] * len(poses)
+        bases = [_local(bone, pose, parent, True) for pose, parent in zip(poses, above, strict=True)]
+        posed = armature.pose.bones[name]
+        found[name] = beside.channels(posed, np.array(bases))[rigs.FOUR.get(posed.rotation_mode, "rotation_euler")]
+    return found
 
 
 def retarget_to(

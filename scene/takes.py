@@ -106,6 +106,9 @@ def _restore(action: bpy.types.Action, slot: bpy.types.ActionSlot, copy: bpy.typ
     """Give the curves of a slot the keys back that they had when the action was copied."""
     before = actions.curves_of(copy, _own_slot(copy, slot))
     for channel, curve in actions.curves_of(action, slot).items():
+        if channel not in before:
+            actions.remove_curve(action, slot, curve)
+            continue
         keys = actions.read_keys(before[channel])
         if keys.tobytes() != actions.read_keys(curve).tobytes():
             actions.restore_keys(curve, keys)

@@ -13,6 +13,7 @@ from vivant.backends.common.errors import VivantError
 from vivant.backends.motion.phase import model
 from vivant.backends.motion.phase.autoencoder import PartModel
 from vivant.backends.motion.phase.edit import Edit
+from vivant.operators import filling
 from vivant.scene import actions, generated, phases, skeletons, takes
 from vivant.scene.inbetween import inbetween_object
 
@@ -328,3 +329,38 @@ def test_lessons_are_the_rigs_own_long_actions(scene):
     assert made.animation_data.action != short
     with pytest.raises(RuntimeError, match="Save it first"):
         bpy.ops.vivant.phase_train()
+
+
+def test_an_edit_that_is_stopped_at_any_step_changes_nothing(scene, tmp_path):
+    made = known(rig(), tmp_path)
+    for taken in (False, True):
+        if taken:
+            phases.edited(made, "right arm", Edit(0.5))
+        before, names = posing.bits(made), {action.name for action in bpy.data.actions}
+        user = takes.original_of(made) or made.animation_data.action
+        flag, facts = user.use_fake_user, known_facts(made.animation_data.action)
+        for stop in range(1, 20):
+            steps = phases.editing(made, "left arm", Edit(1.5))
+            try:
+                for _ in range(stop):
+                    next(steps)
+            except StopIteration:
+                break
+            steps.close()
+            assert posing.bits(made) == before and {action.name for action in bpy.data.actions} == names
+            assert user.use_fake_user == flag and known_facts(made.animation_data.action) == facts
+        assert stop > 2
+        takes.reject(made)
+
+
+def known_facts(action):
+    group = action.get(takes.KEY)
+    return group.to_dict() if group else {}
+
+
+def test_in_a_window_an_edit_goes_on_in_slices(scene, tmp_path):
+    made = known(rig(), tmp_path)
+    work = filling.Filling(phases.editing(made, "left arm", Edit(0.5)))
+    while not work.poll():
+        assert work.holds or work.done
+    assert work.result()[0] == made.animation_data.action
