@@ -271,8 +271,8 @@ def test_what_it_cannot_do_is_said_and_done_by_another(network, tmp_path, monkey
     assert report.solver == "spline" and "Install engine" in report.fallback
     _, report = solve.inbetween(clip, keys, **options)
     assert report.solver == "spline" and report.fallback == ""
-    for solver in ("auto", "model"):
-        assert solve.needs_engine(solver, clip, **options) and not solve.needs_engine(solver, fox, **options)
+    for name in ("auto", "model"):
+        assert solve.needs_engine(name, clip, **options) and not solve.needs_engine(name, fox, **options)
     assert not solve.needs_engine("spline", clip)
     with pytest.raises(NeedsEngine):
         trained.fill(clip, keys, (), 0, **options)
