@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import math
@@ -11,12 +12,16 @@ from collections.abc import Generator, Iterator, Sequence
 import bpy
 import numpy as np
 
+from ..backends.common import rotations as quaternions
 from ..backends.motion.clip import Clip
 from ..backends.motion.retarget import resample, retarget
 from . import actions, beside, skeletons, takes
 from .tracks import Track
 
 SHORTEST = 10  # frames of a clip
+LONGER = 1.25  # frames of a stretch that may fill a gap, over those of the gap
+CLOSES, RISES = 0.1, 0.002  # radians (RMS of all joints), and share of the bones' length, between the ends of what goes round
+REMEMBERED = 64  # clips
 DENSE = 0.5  # keys a frame from which on what surrounds a gap is motion and no blocking
 
 _clips: dict[tuple[int, int, int], tuple[bytes, Clip]] = {}
@@ -29,6 +34,7 @@ def library_of(
     the tracks' bones.  Yields what it does.
 
     Takes are left out.  Of the action that is being filled, what lies outside of the gaps counts where it is keyed densely.
+    Actions that end as they begin go round until they fill the longest gap, or a walk on the spot would lose against a jump.
     Chosen clips of another skeleton are retargeted from human to human.  An action is sampled once, until it changes.
     Raises VivantError for a chosen clip that cannot be retargeted.
     """
@@ -37,18 +43,48 @@ def library_of(
         del _clips[name]
     own = takes.original_of(armature) or armature.animation_data.action
     bones = {armature.pose.bones[track.bone].path_from_id() for track in tracks}
+    longest = math.ceil(max(end - start for track in tracks for start, end in track.gaps))
     clips = [_fitted(armature, skeleton, clip) for clip in chosen]
     for action, slot in list(_moving(own, bones)):
         yield f"reading '{action.name}'"
-        parts = [slice(None)]
+        parts = [None]
         if action == own:
             if slot.handle != armature.animation_data.action_slot.handle:
                 continue
             parts = list(_outside(_frames(action), tracks, _keyed_frames(action, slot, bones)))
         if parts:
             clip = yield from _sampled(armature, skeleton, action, slot)
-            clips += [clip.part(part) for part in parts]
+            clips += [looped(clip, longest) if part is None else _part(clip, part.start, part.stop) for part in parts]
     return [clip for clip in clips if len(clip) >= SHORTEST]
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def looped(clip: Clip, frames: int) -> Clip:
+    """A clip shorter than a gap of some frames that ends as it begins, over and over, each round from where the last one ended.
+
+    All that the gap may need then begins in any frame of the first round.  What little the end misses of the beginning is
+    spread over the round.  Other clips are as they are.
+    """
+    period = len(clip) - 1
+    if not SHORTEST <= period < frames:
+        return clip
+    missed = quaternions.difference(clip.rotations[-1], clip.rotations[0])
+    rise, size = abs(clip.root[-1, 1] - clip.root[0, 1]), np.linalg.norm(clip.offsets[1:], axis=-1).sum()
+    if np.sqrt(np.mean(np.sum(missed**2, axis=-1))) > CLOSES or rise > RISES * size:
+        return clip
+    rounds = math.ceil((period + LONGER * frames) / period)
+    share = np.linspace(0, 1, len(clip))[:, None, None]
+    round_ = clip.replace(rotations=quaternions.multiply(clip.rotations, quaternions.exp(share * missed)))
+    whole = round_.part(np.append(np.tile(np.arange(period), rounds), period))
+    numbers = np.append(np.repeat(np.arange(rounds), period), rounds - 1)
+    way = (clip.root[-1] - clip.root[0]) * (1, 0, 1)
+    return whole.replace(rotations=quaternions.continuous(whole.rotations), root=whole.root + numbers[:, None] * way)
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _part(clip: Clip, start: int, stop: int) -> Clip:
+    """The same clip for the same frames, as solvers remember what they made of clips."""
+    return clip.part(slice(start, stop))
 
 
 def _moving(own: bpy.types.Action, bones: set[str]) -> Iterator[tuple[bpy.types.Action, bpy.types.ActionSlot]]:

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from mathutils import Quaternion
 
+from vivant.backends.common import rotations
 from vivant.backends.common.errors import VivantError
 from vivant.backends.motion import solve
+from vivant.backends.motion.clip import Clip
 from vivant.scene import actions, inbetween, libraries, planted, takes
 from vivant.scene.inbetween import inbetween_object
 
@@ -154,6 +156,29 @@ def test_retrieval_gives_back_a_motion_that_another_action_holds(scene):
     takes.reject(rig)
     inbetween_object(rig, solver="retrieval", seed=1)
     assert np.all(misses(rig, 36) < 0.02 * by_spline)
+
+
+def test_a_clip_that_ends_as_it_begins_goes_round_until_it_fills_the_gap():
+    frames, joints, period = 25, 3, 24
+    turns = np.zeros((frames, joints, 3))
+    turns[..., 0] = 0.5 * np.sin(2 * np.pi * np.arange(frames)[:, None] / period + np.arange(joints))
+    turns[..., 1] = 0.002 * np.arange(frames)[:, None]  # it does not quite close
+    root = np.column_stack([np.arange(frames) / period, 0.1 * turns[:, 0, 0], np.zeros(frames)])
+    offsets = np.array([[0, 1.0, 0], [0, 0.5, 0], [0, 0.5, 0]])
+    walk = Clip(["a", "b", "c"], np.array([-1, 0, 1]), offsets, 30.0, rotations.exp(turns), root)
+    long = libraries.looped(walk, 40)
+    assert len(long) >= period + 1.25 * 40 and len(long) % period == 1
+    (places, turned), (first, _) = long.forward(), walk.forward()
+    assert np.abs(places[:frames] - first).max() < 0.05
+    for number in range(len(long) // period):
+        moved = places[number * period : (number + 1) * period] - places[:period]
+        assert np.allclose(moved, [number, 0, 0], atol=1e-9)
+    assert np.abs(np.diff(places, axis=0)).max() < 1.5 * np.abs(np.diff(first, axis=0)).max(), "no jump between rounds"
+    assert np.all(np.sum(turned[1:] * turned[:-1], axis=-1) > 0.9)
+    assert libraries.looped(walk, 40) is long, "solvers remember what they made of a clip"
+    assert libraries.looped(walk, 20) is walk
+    half = walk.part(slice(0, 12))
+    assert libraries.looped(half, 40) is half
 
 
 def test_the_library_follows_the_file_s_actions(scene):
