@@ -122,6 +122,25 @@ def test_a_take_that_is_written_stays_when_its_measuring_is_stopped(rig, monkeyp
     assert finished and measured and stop > 1
 
 
+def test_a_take_that_is_added_to_is_as_before_when_that_is_stopped(rig, monkeypatch):
+    monkeypatch.setattr(filling, "GLANCE", 1e-6)  # a step a look
+    inbetween.inbetween_object(rig, ["a"])
+    take, before = rig.animation_data.action, untouched(rig)
+    known = {name: takes.known_of(take, name) for name in ("fills", "parts", "made", "strength")}
+    wish = inbetween.Wish(None, "RANGE", (1, 30), 14.0)
+    for stop in range(200):
+        work = filling.Filling(inbetween.inbetweening(rig, wish))
+        for _ in range(stop):
+            work.poll()
+        if work.done:
+            break
+        work.cancel()
+        assert untouched(rig) == before, f"stopped after {stop} steps"
+        assert known == {name: takes.known_of(take, name) for name in known}
+    assert work.done and stop > 8 and untouched(rig)[-1] != before[-1]
+    assert rig.animation_data.action == take
+
+
 def test_where_the_engine_breaks_down_another_solver_answers_and_says_so(rig, engine):
     class Dies(filling.InEngine):
         def __init__(self, question):
