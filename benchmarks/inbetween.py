@@ -129,8 +129,10 @@ def tune_retrieval(takes: Sequence[Take], sigma: Array, cap: int) -> None:
 
     Windows of so many takes, each with the other takes of its performer as the library.
     """
-    tried: dict[str, Sequence[float]] = {"REACH": (0.6, 1.3), "NOISE": (0.5, 2), "BEND": (0.05, 0.5), "SURE": (0, 9)}
-    where = {name: retrieval if name == "SURE" else library for name in tried}
+    tried: dict[str, Sequence[float]] = {
+        "REACH": (0.6, 1.3), "NOISE": (0.25, 1), "BEND": (0.05, 0.5), "FRAMES": (2048, 8192), "DOUBT": (1, 16)
+    }  # fmt: skip
+    where = {name: library if hasattr(library, name) else retrieval for name in tried}
     cases = _protocol.cases(AFTER)
     costs: dict[str, list[Array]] = {}
 

@@ -46,10 +46,10 @@ class Weights:
 
 # Chosen on training takes for a low L2P at gaps of 5 to 45 frames, with the other takes of their performers as the library.
 WEIGHTS = Weights()
-# Chosen on 100 windows of held-out takes at gaps of 5 and 30 frames; flat around these values.
+# Chosen on training takes likewise, for gaps of 5 to 45 frames: `benchmarks/inbetween.py --tune retrieval`.
 REACH = 0.9  # distance over which stretches are alike
-BEND = 0.15  # variance of what a side's change of velocity tells, and of what its turns tell
-NOISE = 1.0  # variance of what stretches do that are alike, over that of what they have in common
+BEND = 0.2  # variance of what a side's change of velocity tells, and of what its turns tell
+NOISE = 0.5  # variance of what stretches do that are alike, over that of what they have in common
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,8 +3,8 @@
 
 A stretch departs from the spline through its own frames at the gap's keys: that is what the spline alone would miss, and
 it vanishes at the keys, in velocity too.  The departures of many stretches, weighed by a Gaussian process
-(`library.predict`; by distance in long gaps) and shrunk as far as the same process fails on those stretches themselves, are
-added to the spline of the gap, so poses and velocities at both ends and partial keys inside are met.
+(`library.predict`) and shrunk as far as the same process fails on those stretches themselves, are added to the spline of
+the gap, so poses and velocities at both ends and partial keys inside are met.
 """
 
 from __future__ import annotations
@@ -27,10 +27,8 @@ Mask = NDArray[np.bool_]
 LONGEST = 4.0  # seconds
 # Frames of all stretches of a gap together: many stretches where it is short, for little happens in each.
 FRAMES, MOST, LEAST = 4096, 768, 64
-# In gaps of more seconds the Gaussian process came out a point behind the nearest few stretches,
-# weighed by their squared distance to this power, inverse, where FAR weighs as much as the spline.
-SURE = 1.2
-NEAREST, POWER, FAR = 16, 3.0, 1.0
+TAKES = 16  # stretches that are takes of their own
+DOUBT = 8.0  # of the variance of a slope over the slope, which is taken off: 1 (James and Stein 1961) harms some animals
 
 
 def retrieve(clip: Clip, keys: Mask, clips: Sequence[Clip], seed: int) -> tuple[Clip, list[str]]:
@@ -58,7 +56,7 @@ def retrieve(clip: Clip, keys: Mask, clips: Sequence[Clip], seed: int) -> tuple[
     )
     unmatched = []
     for gap, query in zip(gaps, queries(base, keys, gaps), strict=True):
-        found = _choice(searched, query, seed, clip.fps) if query.length <= LONGEST * clip.fps else None
+        found = _choice(searched, query, seed) if query.length <= LONGEST * clip.fps else None
         if found and len(found[0]):
             _write(filled, base, keys, searched, *found, *gap)
         else:
@@ -95,17 +93,14 @@ def queries(base: Clip, keys: Mask, gaps: Sequence[tuple[int, int]]) -> Iterator
         )
 
 
-def _choice(searched: Library, query: Query, seed: int, fps: float) -> tuple[Matches, Array]:
+def _choice(searched: Library, query: Query, seed: int) -> tuple[Matches, Array]:
     """The stretches to blend, and their weights for `_trusted`."""
-    if not seed and query.length <= SURE * fps:
+    if not seed:
         count = int(np.clip(FRAMES // query.length, LEAST, MOST))
         matches = library.search(searched, query, count, max(query.length // 4 - 1, 0))
         return matches, library.predict(searched, query, matches)
-    matches = library.search(searched, query, NEAREST, max(query.length // 2, 1))
-    if seed:
-        return matches[(seed - 1) % max(len(matches), 1) :][:1], np.ones((1, min(len(matches), 1)))
-    closeness = np.maximum(matches.distance, 1e-6) ** -POWER
-    return matches, closeness[None] / (closeness.sum() + FAR**-POWER)
+    matches = library.search(searched, query, TAKES, max(query.length // 2, 1))
+    return matches[(seed - 1) % max(len(matches), 1) :][:1], np.ones((1, min(len(matches), 1)))
 
 
 def _write(
@@ -148,7 +143,7 @@ def _trusted(departures: Array, weights: Array, pieces: Index, distance: Array) 
     Where there are weights for each stretch too, a prediction is worth what those were worth: it is multiplied with the slope
     of the true departures on theirs, which is 1 for an honest one and 0 for one no better than none.  Stretches at a small
     `distance` (K,) from the gap count more, and of what is small or large only its share: a wild stretch says nothing of a
-    calm one.  As far as the pieces (K,) of the library disagree about the slope it is shrunk itself (James and Stein 1961).
+    calm one.  As far as the pieces (K,) of the library disagree about the slope it is shrunk itself (see DOUBT).
     """
     frames, count, channels = departures.shape[:3]
     told = (weights @ departures.reshape(frames, count, -1)).reshape(frames, -1, channels, 3)
@@ -162,7 +157,7 @@ def _trusted(departures: Array, weights: Array, pieces: Index, distance: Array) 
     total = np.maximum(size.sum(axis=0), 1e-30)
     slope = np.maximum(agreement.sum(axis=0) / total, 1e-9)
     variance = np.sum((agreement - slope * size) ** 2, axis=0) / total**2
-    return told[:, 0] * np.clip(slope - variance / slope, 0, 1)[:, None]
+    return told[:, 0] * np.clip(slope - DOUBT * variance / slope, 0, 1)[:, None]
 
 
 def _paths(clip: Clip, joints: Sequence[int]) -> Array:
