@@ -40,7 +40,7 @@ NEAR = 0.2  # share of the rig's size: a control further from its bone is the ro
 STEP = 1 / 32  # frames between two nudges; Blender takes keys within a hundredth for one
 STATES = 8
 REMEMBERED = 16  # states of rigs
-BLOCK = 48  # frames that are solved at once
+BLOCK = 64  # frames that are solved at once
 TO_Z_UP = quaternions.exp(np.array([np.pi / 2, 0.0, 0.0]))
 
 

@@ -33,8 +33,7 @@ class Shot(NamedTuple):
     breakdowns: tuple[int, int, int]
 
 
-LONG = Shot((1, 9, 17, 25, 71, 79, 87, 95), (25, 71), 49, (45, 55), (13, 21, 48))
-SHORT = Shot((1, 9, 17, 25, 33), (17, 25), 21, (19, 23), (5, 13, 20))  # for rigs that take their time
+SHOT = Shot((1, 9, 17, 25, 71, 79, 87, 95), (25, 71), 49, (45, 55), (13, 21, 48))
 
 
 def module(name):
@@ -46,7 +45,7 @@ def steps(window):
     if given["engine"]:
         module("preferences").get(bpy.context).engine_python = given["engine"]
     rig, source, poses = yield from OPEN[given["rig"]](window, given)
-    tour = Tour(window, rig, shot_of(given))
+    tour = Tour(window, rig)
     yield from tour.lay_out()
     yield from tour.block(source, poses)
     yield from tour.solvers()
@@ -58,10 +57,6 @@ def steps(window):
 
 
 # --- rigs -------------------------------------------------------------------------------------------------------------
-
-
-def shot_of(given):
-    return SHORT if given["rig"].startswith("rigify") else LONG
 
 
 def empty_scene():
@@ -107,7 +102,7 @@ def fox(window, given):
     yield 0.5
     walk = bpy.data.actions["Walk"]
     first, last = walk.frame_range
-    return rig, walk, {pose: first + (pose - 1) % (last - first) for pose in shot_of(given).poses}
+    return rig, walk, {pose: first + (pose - 1) % (last - first) for pose in SHOT.poses}
 
 
 OPEN = {"rigify_fk": rigify, "rigify_ik": rigify, "mixamo": mixamo, "fox": fox}
@@ -127,11 +122,44 @@ def retargeted(window, given, rig):
     """A captured walk as an action of the rig's own: poses are taken from it a little slower, and motion is found in it."""
     active(rig)
     path = pathlib.Path(given["data"]) / "mocap" / "bvh" / "cmu_35_28_walk_asf.bvh"
-    window.call(bpy.ops.vivant.motion_retarget, "EXEC_DEFAULT", True, filepath=str(path))
+    window.noted["retargeted"] = yield from watched(window, bpy.ops.vivant.motion_retarget, filepath=str(path))
     walk = rig.animation_data.action
     walk.use_fake_user = True
-    yield 0.2
-    return walk, {pose: 1 + (pose - 1) * TEMPO for pose in shot_of(given).poses}
+    return walk, {pose: 1 + (pose - 1) * TEMPO for pose in SHOT.poses}
+
+
+def watched(window, operator, until=900, **properties):
+    """Run an operator as its button does, and measure how long Blender was deaf at most: by the clock, and as its main
+    thread's own time, which neither other programs nor the drawing of a GPU made of software add to.
+    """
+    jobs, beats = module("operators.job"), []
+
+    def beat():
+        beats.append((time.monotonic(), time.thread_time()))
+        return BEAT
+
+    beat()
+    bpy.app.timers.register(beat)
+    begun = time.monotonic()
+    try:
+        answer = window.call(operator, "INVOKE_DEFAULT", True, **properties)
+        while jobs.running() and time.monotonic() < begun + until:
+            yield 0.02
+    except RuntimeError as error:
+        answer = {str(error).strip()}
+    took, ends = time.monotonic() - begun, len(beats)
+    beat()
+    yield 0.1
+    beat()
+    bpy.app.timers.unregister(beat)
+    pauses = np.diff(beats, axis=0)
+    running, end = pauses[: ends - 1], pauses[ends - 1 :]
+    return {
+        "answer": ["has no end"] if jobs.running() else sorted(answer),
+        "seconds": round(took, 3),
+        "deaf": np.max(running, axis=0, initial=0).round(3).tolist(),
+        "deaf_at_the_end": np.max(end, axis=0).round(3).tolist(),
+    }
 
 
 def active(rig):
@@ -146,8 +174,10 @@ def active(rig):
 class Tour:
     """A window with a rig in it; `wrong` holds whatever is not as it must be."""
 
-    def __init__(self, window, rig, shot):
-        bpy.context.scene.frame_end, self.shot = shot.poses[-1], shot
+    shot = SHOT
+
+    def __init__(self, window, rig):
+        bpy.context.scene.frame_end = self.shot.poses[-1]
         self.window, self.name, self.wrong, self.pictures = window, rig.name, [], 0
         self.user, self.others = {}, {}
 
@@ -279,41 +309,12 @@ class Tour:
 
     # --- steps ---
 
-    def fill(self, operator, until=900, **properties):
-        """Run an operator as its button does, and measure how long Blender was deaf at most: by the clock, and as its main
-        thread's own time, which neither other programs nor the drawing of a GPU made of software add to.
-        """
-        jobs, beats = module("operators.job"), []
-
-        def beat():
-            beats.append((time.monotonic(), time.thread_time()))
-            return BEAT
-
-        beat()
-
-        bpy.app.timers.register(beat)
-        begun = time.monotonic()
-        try:
-            answer = self.window.call(operator, "INVOKE_DEFAULT", True, **properties)
-            while jobs.running() and time.monotonic() < begun + until:
-                yield 0.02
-        except RuntimeError as error:
-            answer = {str(error).strip()}
-        took, ends = time.monotonic() - begun, len(beats)
-        beat()
-        yield 0.1
-        beat()
-        bpy.app.timers.unregister(beat)
-        if jobs.running():
+    def fill(self, operator, **properties):
+        """Run an operator as its button does; see `watched`."""
+        run = yield from watched(self.window, operator, **properties)
+        if run["answer"] == ["has no end"]:
             self.wrong.append(f"{operator.idname()} {properties} had no end")
-        pauses = np.diff(beats, axis=0)
-        running, end = pauses[: ends - 1], pauses[ends - 1 :]
-        return {
-            "answer": sorted(answer),
-            "seconds": round(took, 3),
-            "deaf": np.max(running, axis=0, initial=0).round(3).tolist(),
-            "deaf_at_the_end": np.max(end, axis=0).round(3).tolist(),
-        }
+        return run
 
     def shown(self):
         """What the panel knows of the take that is shown."""

@@ -49,7 +49,8 @@ def tour(request, prepared):
         noted, log = window.run(blender, archive, pathlib.Path(__file__).with_name("rigs_tour.py"), folder, timeout=3000)
     finally:
         contact_sheet(folder, pictures / f"{request.param}.png")
-    print(json.dumps({name: noted[name] for name in ("bones", "redraw", "solvers", "planted", "sparse")}, indent=1))
+    shown = ("bones", "redraw", "retargeted", "solvers", "planted", "sparse")
+    print(json.dumps({name: noted[name] for name in shown if name in noted}, indent=1))
     return noted, log
 
 
