@@ -39,16 +39,21 @@ FEW = 4  # known steps of low feet that are too few to tell
 
 @dataclass(frozen=True)
 class Leg:
-    """Joints of one leg: two pieces that bend at the knee, the ankle that they carry, and the joint that touches the ground."""
+    """Joints of one leg: two pieces that bend at the knee, the ankle that they carry, and the joint that touches the ground.
+
+    The ankle may hang elsewhere, on the root as a rule, where the leg follows it by IK; `apart` says so.
+    """
 
     hip: int
     knee: int
     ankle: int
     contact: int
+    apart: bool = False
 
 
 def find_legs(clip: Clip) -> tuple[Leg, ...]:
-    """The legs of any skeleton: by their names, else limbs in mirrored pairs that hang down to the ground.
+    """The legs of any skeleton: by their names, else limbs in mirrored pairs that hang down to the ground; and those whose feet
+    are apart: joints on the ground below the end of a limb, again in pairs.
 
     Snakes and fish have none.  A foot that hangs on fewer than two bones is no leg: there is nothing to bend.
     """
@@ -67,22 +72,68 @@ def find_legs(clip: Clip) -> tuple[Leg, ...]:
         hip = int(parents[knee]) if knee >= 0 else -1
         if hip < 0 or parents[hip] < 0 or not all(np.linalg.norm(clip.offsets[j]) > 1e-6 for j in (knee, ankle)):
             continue
-        contact = ankle
-        while children[contact]:  # the ball of the foot where there is one, not the tip of a toe among others
-            if len(children[contact]) > 1 and contact != ankle:
-                break
-            contact = children[contact][0]
-        legs.append(Leg(hip, knee, ankle, contact))
+        legs.append(Leg(hip, knee, ankle, _end(ankle, children)))
+    taken = {joint for leg in legs for joint in (leg.hip, leg.knee, leg.ankle, leg.contact)}
+    apart = [(knee, foot) for knee, foot in _feet_apart(clip, children) if not {knee, foot} & taken]
+    legs += [Leg(int(parents[knee]), knee, foot, _end(foot, children), True) for knee, foot in apart]
     return tuple(legs)
+
+
+def _end(ankle: int, children: list[list[int]]) -> int:
+    """The ball of the foot where there is one, not the tip of a toe among others."""
+    contact = ankle
+    while children[contact] and (len(children[contact]) == 1 or contact == ankle):
+        contact = children[contact][0]
+    return contact
+
+
+def _at_rest(clip: Clip) -> Array:
+    """Positions (J, 3) in the bind pose."""
+    turns = np.tile([1.0, 0, 0, 0], (1, len(clip.names), 1)) if clip.rest is None else clip.rest[None]
+    return np.asarray(clip.replace(rotations=turns, root=np.zeros((1, 3)), translations={}).forward()[0][0])
+
+
+def _feet_apart(clip: Clip, children: list[list[int]]) -> list[tuple[int, int]]:
+    """Last joints of limbs, and each one's foot that hangs not on it but on a joint above the limb.
+
+    At rest such a foot is low, on the ground with its toes, below the limb's end and nearer to it than to any other, about as
+    far as the limb's last bone is long; and there is another pair that mirrors it.
+    """
+    places = _at_rest(clip)
+    tall = np.ptp(places[:, 1])
+    low = places[:, 1].min() + 0.1 * tall
+    above = [set(ancestors(clip.parents, joint)) for joint in range(len(clip.names))]
+    knees = [j for j, below in enumerate(children) if not below and clip.parents[j] > 0 and places[clip.parents[j], 1] > low]
+    found: list[tuple[int, int, Array]] = []
+    for foot in range(1, len(clip.names)):
+        end = _end(foot, children)
+        if places[end, 1] > low or places[foot, 1] > low + 0.15 * tall or children[end] or NO_LEG.search(clip.names[foot]):
+            continue
+        over = [k for k in knees if k != end and foot not in above[k] and clip.parents[foot] in above[clip.parents[k]]]
+        if not over:
+            continue
+        ways = places[over] - places[foot]
+        nearest = int(np.argmin(np.linalg.norm(ways, axis=-1)))
+        knee, way = over[nearest], ways[nearest]
+        bones = np.linalg.norm([way, places[knee] - places[clip.parents[knee]]], axis=-1)
+        if way[1] > 0.5 * bones[0] and 0.3 * bones[1] < bones[0] < 3 * bones[1]:
+            found.append((knee, foot, bones))
+    alike = [sum(np.abs(bones - other).max() < 0.1 * bones.max() for _, _, other in found) for _, _, bones in found]
+    return sorted((knee, foot) for (knee, foot, _), count in zip(found, alike, strict=True) if count > 1)
+
+
+def ancestors(parents: NDArray[np.integer], joint: int) -> list[int]:
+    """A joint and all above it."""
+    found = []
+    while joint >= 0:
+        found.append(joint)
+        joint = int(parents[joint])
+    return found
 
 
 def _hanging_limbs(clip: Clip, children: list[list[int]]) -> list[int]:
     """Leaves of mirrored limbs of two bones or more whose rest pose reaches the lowest tenth of the body."""
-    rest = clip.replace(
-        rotations=(np.tile([1.0, 0, 0, 0], (1, len(clip.names), 1)) if clip.rest is None else clip.rest[None]),
-        root=np.zeros((1, 3)), translations={},
-    )  # fmt: skip
-    height = rest.forward()[0][0, :, 1]
+    height = _at_rest(clip)[:, 1]
     low = height < height.min() + 0.1 * np.ptp(height)
     limbs: dict[tuple[float, ...], list[int]] = {}
     for leaf in (j for j, below in enumerate(children) if not below and low[j] and not NO_LEG.search(clip.names[j])):

@@ -33,6 +33,7 @@ ITERATIONS = 2
 CHUNK = 90  # frames solved at once
 # Accelerations count as at 30 frames a second.  wf of 30, 3 and 1 on training takes: feet the same, poses nearer with less.
 TURN, PATH, NEAR, STAND, GROUND = 0.003, 0.03, 1.0, 3.0, 30.0  # wa, wx, wp, wf, wh
+LOOSE = 0.1  # share of a bone's length by which a foot apart may come off it
 KEEP = 0.01  # wr, for turns that no position tells: those of tips, and about bones.  Of people's training takes nearest with it
 
 
@@ -230,7 +231,9 @@ def optimise(
     if not free.any():
         return prior
     pose = prior.replace(
-        rotations=quaternions.normalise(prior.rotations.astype(np.float64)), root=prior.root.astype(np.float64)
+        rotations=quaternions.normalise(prior.rotations.astype(np.float64)),
+        root=prior.root.astype(np.float64),
+        translations={joint: values.astype(np.float64) for joint, values in prior.translations.items()},
     )
     shown = [other.rotations for other in library if list(other.names) == list(clip.names)]
     allowed = limits.learn([(clip.rotations, keys), *((q, np.ones(q.shape[:2], bool)) for q in shown)])
@@ -245,8 +248,12 @@ def optimise(
     if held:
         standing = _stances(held, free, positions, clip.fps, contacts, floor)
         touch = [leg.contact for leg in held]
-        places[:, touch] = standing.places
-        pull[:, touch] = np.where(standing.near, STAND, NEAR)
+        bound = np.array([not leg.apart for leg in held])
+        if not bound.all():  # feet that no turn of the leg moves are first of all where they belong
+            _plant(held, pose, free, standing, ~bound)
+            places[:] = pose.forward()[0]
+        places[:, touch] = np.where(standing.near[..., None], standing.places, places[:, touch])
+        pull[:, touch] = np.where(standing.near & bound, STAND, NEAR)
     if contacts is not None:
         _pin(contacts, {leg.contact for leg in held}, ~free, places, pull)
 
@@ -257,7 +264,8 @@ def optimise(
             inside = np.arange(len(free))[rows]
             part = _cut(pose, rows)
             movable = entries[rows] & ((inside >= start) & (inside < start + CHUNK))[:, None]
-            problem = Problem(part, movable, places[rows], pull[rows], [leg.contact for leg in legs], floor, size)
+            sinking = [leg.contact for leg in legs if not leg.apart]
+            problem = Problem(part, movable, places[rows], pull[rows], sinking, floor, size)
             solved = problem.posed(problem.solve())
             turned = np.where(movable[:, :-3:3, None], allowed.within(solved.rotations), solved.rotations)
             pose.rotations[rows], pose.root[rows] = turned, solved.root
@@ -266,7 +274,11 @@ def optimise(
 
     rotations = np.where(free[..., None], pose.rotations, prior.rotations).astype(prior.rotations.dtype)
     root = np.where(free[:, :1], pose.root, prior.root).astype(prior.root.dtype)
-    return prior.replace(rotations=rotations, root=root)
+    moved = {
+        joint: np.where(free[:, joint, None], pose.translations[joint], old).astype(old.dtype)
+        for joint, old in prior.translations.items()
+    }
+    return prior.replace(rotations=rotations, root=root, translations=moved)
 
 
 Ranges = Sequence[tuple[int, int]]  # first and last frame of each
@@ -316,7 +328,7 @@ def _held(legs: tuple[feet.Leg, ...], parents: NDArray[np.integer], contacts: Ma
 def _painted_of(leg: feet.Leg, parents: NDArray[np.integer], contacts: Mask | None) -> list[int]:
     """The painted joints of a foot, the ankle last."""
     painted = [] if contacts is None else np.flatnonzero(contacts.any(axis=0))[::-1].tolist()
-    return [joint for joint in painted if leg.ankle in _ancestors(parents, joint)]
+    return [joint for joint in painted if leg.ankle in feet.ancestors(parents, joint)]
 
 
 def _cut(clip: Clip, rows: slice) -> Clip:
@@ -334,21 +346,32 @@ def _on_ground(
     touch = [leg.contact for leg in legs]
     paths, sizes = positions[:, touch], _lengths(legs, positions)
     whole = _whole(legs, keys, pose)
+    followed = np.array([_follows(leg, pose, positions, known) for leg, known in zip(legs, whole.T, strict=True)])
     painted = np.array([bool(_painted_of(leg, pose.parents, contacts)) for leg in legs])
-    kept = painted | feet.reaching(paths, positions[..., 1].min(axis=1), sizes, whole)
+    # Feet apart have curves of their own, which hardly slide: to plan them gained nothing on training takes.
+    bound = np.array([not leg.apart for leg in legs])
+    kept = (painted | (bound & feet.reaching(paths, positions[..., 1].min(axis=1), sizes, whole))) & followed
     if not kept.any():
         return (), 0.0
     paths, sizes, whole = paths[:, kept], sizes[kept], whole[:, kept]
     floor = metrics.floor_height(paths[whole] if whole.any() else paths) if ground is None else ground
     bears = feet.bearing(positions[:, [leg.hip for leg in legs]], _lengths(legs, positions), floor)[:, kept]
     if ground is None and not feet.stands(paths, sizes, pose.fps, floor, whole & bears):
-        kept = painted
+        kept = painted & followed
     return tuple(leg for leg, chosen in zip(legs, kept, strict=True) if chosen), floor
+
+
+def _follows(leg: feet.Leg, pose: Clip, positions: Array, known: Mask) -> bool:
+    """Whether a foot is carried by its leg, or, where it is apart, travels as if it were, in known frames (F,)."""
+    if not leg.apart:
+        return True
+    length = np.linalg.norm(positions[known, leg.ankle] - positions[known, leg.knee], axis=-1)
+    return leg.ankle in pose.translations and len(length) > 0 and bool(np.ptp(length) < LOOSE * length.mean())
 
 
 def _whole(legs: tuple[feet.Leg, ...], keys: Mask, pose: Clip) -> Mask:
     """In which frames the place of each foot is keyed (F, K)."""
-    return np.stack([keys[:, _ancestors(pose.parents, leg.contact)].all(axis=1) for leg in legs], axis=1)
+    return np.stack([keys[:, feet.ancestors(pose.parents, leg.contact)].all(axis=1) for leg in legs], axis=1)
 
 
 def _fall(legs: tuple[feet.Leg, ...], keys: Mask, free: Mask, pose: Clip, positions: Array, floor: float) -> Array:
@@ -379,15 +402,6 @@ def _stances(
     return feet.plan(positions[:, touch], fixed, sizes, fps, floor, bears, painted)
 
 
-def _ancestors(parents: NDArray[np.integer], joint: int) -> list[int]:
-    """A joint and all above it."""
-    found = []
-    while joint >= 0:
-        found.append(joint)
-        joint = int(parents[joint])
-    return found
-
-
 def _pin(contacts: Mask, legs: set[int], fixed: Mask, places: Array, pull: Array) -> None:
     """Draw painted joints that are no feet to one place for each painted run: that of its keys, else the middle."""
     for joint in set(np.flatnonzero(contacts.any(axis=0)).tolist()) - legs:
@@ -398,10 +412,12 @@ def _pin(contacts: Mask, legs: set[int], fixed: Mask, places: Array, pull: Array
             pull[rows, joint] = STAND
 
 
-def _plant(legs: tuple[feet.Leg, ...], pose: Clip, free: Mask, standing: feet.Plan) -> None:
-    """Take what is left of each foot's way to its place by its leg alone, in place; the foot keeps its orientation."""
+def _plant(legs: tuple[feet.Leg, ...], pose: Clip, free: Mask, standing: feet.Plan, some: Mask | None = None) -> None:
+    """Take what is left of each (or some) foot's way to its place by its leg alone, in place; it keeps its orientation."""
     ease = max(round(feet.EASE * pose.fps), 1)
     for index, leg in enumerate(legs):
+        if some is not None and not some[index]:
+            continue
         positions, world = pose.forward()
         chain = [leg.hip, leg.knee, leg.ankle]
         movable = free[:, chain].all(axis=1)
@@ -416,6 +432,10 @@ def _plant(legs: tuple[feet.Leg, ...], pose: Clip, free: Mask, standing: feet.Pl
         parents = [world[rows, pose.parents[leg.hip]]]
         parents += [quaternions.multiply(upper, frame), quaternions.multiply(lower, world[rows, leg.knee])]
         turned = [*parents[1:], world[rows, leg.ankle]]
+        if leg.apart:
+            above = world[rows, pose.parents[leg.ankle]]
+            pose.translations[leg.ankle][rows] += quaternions.rotate(quaternions.conjugate(above), offset[rows])
+            parents[2] = above
         for joint, above, own in zip(chain, parents, turned, strict=True):
             local = quaternions.multiply(quaternions.conjugate(above), own)
             same = np.sum(local * pose.rotations[rows, joint], axis=-1, keepdims=True) >= 0

@@ -104,6 +104,20 @@ def test_a_snake_and_a_single_joint_have_no_legs() -> None:
     assert contacts.find_legs(snake) == () == contacts.find_legs(skeleton(["Foot"], [-1], [[0, 0, 0]]))
 
 
+APART = ["root", "body", "a0", "a1", "b0", "b1", "a2", "a3", "b2", "b3", "pole"]  # legs a and b, feet a2, b2 on the root
+
+
+def test_feet_that_hang_on_the_root_are_found_below_the_limbs_that_follow_them() -> None:
+    pairs = [[[s, 0, 0], [0, -0.4, 0]] for s in (0.1, -0.1)]
+    feet = [[[s, 0.05, 0], [0, -0.05, 0.1]] for s in (0.1, -0.1)]
+    offsets = [[0, 0, 0], [0, 0.9, 0], *pairs[0], *pairs[1], *feet[0], *feet[1], [0, 0.45, 0.5]]
+    parents = [-1, 0, 1, 2, 1, 4, 0, 6, 0, 8, 0]
+    legs = contacts.find_legs(skeleton(APART, parents, offsets))
+    assert legs == (contacts.Leg(2, 3, 6, 7, apart=True), contacts.Leg(4, 5, 8, 9, apart=True))
+    offsets[8] = [-0.6, 0.05, 0.8]  # no pair: nothing says that these are feet
+    assert contacts.find_legs(skeleton(APART, parents, offsets)) == ()
+
+
 def test_fins_that_hang_down_are_no_legs() -> None:
     assert contacts.find_legs(skeleton([f"fin_{i}" for i in range(9)], LEGGED, LEGS)) == ()
 

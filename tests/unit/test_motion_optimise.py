@@ -229,6 +229,28 @@ def test_what_is_painted_of_a_foot_stays_where_it_is_while_the_rest_may_roll(pai
     assert all(travels[joint] < 0.01 for joint in other)
 
 
+def test_a_foot_that_hangs_on_the_root_stands_where_it_is_painted_with_its_leg_and_is_left_alone_elsewhere() -> None:
+    names = ["root", "body", "thigh.L", "shin.L", "thigh.R", "shin.R", "foot.L", "foot.R"]
+    offsets = np.array([[0, 0, 0], [0, 0.75, 0], *[[0.1, 0, 0], [0, -0.4, 0], [-0.1, 0, 0], [0, -0.4, 0]], *[[0, 0, 0]] * 2])
+    offsets[6:, 0] = 0.1, -0.1
+    way = np.linspace(0, 0.6, 40)[:, None] * [0, 0, 1.0]
+    bend = np.zeros((40, 8, 3))
+    bend[:, [2, 4], 0], bend[:, [3, 5], 0] = -0.35, 0.7
+    parents = np.array([-1, 0, 1, 2, 1, 4, 0, 0])
+    moving = {joint: offsets[joint] + way for joint in (1, 6, 7)}
+    clip = Clip(names, parents, offsets, 30.0, quaternions.exp(bend), np.zeros((40, 3)), translations=moving)
+    keys = np.zeros(40, bool)
+    keys[[0, 1, -2, -1]] = True
+    held, report = solve.inbetween(clip, keys, "optimise", contacts={"foot.L": [(15, 24)]})
+    loose, _ = solve.inbetween(clip, keys, "spline")
+    assert [leg.apart for leg in contacts.find_legs(clip)] == [True, True] and report.key_error == 0
+    places, before = held.forward()[0], loose.forward()[0]
+    assert np.ptp(places[15:25, 6], axis=0).max() < 1e-6 < 0.1 < np.ptp(before[15:25, 6], axis=0).max()
+    np.testing.assert_allclose(places[:, 7], before[:, 7], atol=1e-3)
+    lengths = np.linalg.norm(places[:, 6] - places[:, 3], axis=-1)
+    assert np.ptp(lengths) < 0.02  # the shin comes along
+
+
 def test_feet_are_kept_above_the_ground_that_is_given() -> None:
     clip, keys = walker(metres=0.0)
     dive = clip.root.copy()
