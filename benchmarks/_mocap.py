@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from vivant.backends.common import rotations as quaternions
 from vivant.backends.motion import library
 from vivant.backends.motion.clip import Clip
+from vivant.backends.motion.mirror import mirror_of
 
 Array = NDArray[np.floating]
 
@@ -137,7 +138,7 @@ def reduced(takes: Sequence[Take]) -> list[Take]:
 
 def forward_of(clip: Clip) -> Array:
     """The root's axis (3,) along the body at rest, ahead or back: across the line from side to side, Z where there is none."""
-    mirror = library.mirror_of(clip)
+    mirror = mirror_of(clip)
     ahead = FORWARD if mirror is None else np.cross(mirror.normal, library.UP)
     return ahead if clip.rest is None else quaternions.rotate(quaternions.conjugate(clip.rest[0]), ahead)
 

@@ -6,6 +6,7 @@ import pytest
 
 from vivant.backends.common import rotations as quaternions
 from vivant.backends.motion import library, retrieval
+from vivant.backends.motion import mirror as mirrors
 from vivant.backends.motion.clip import Clip
 from vivant.backends.motion.solve import inbetween, solvers
 
@@ -300,7 +301,7 @@ def test_a_clip_is_continued_at_its_velocity_beyond_the_frames_that_may_be_read(
     ],
 )
 def test_counterparts_go_by_name(names, pairs):
-    assert library.counterparts(names) == pairs
+    assert mirrors.counterparts(names) == pairs
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -319,24 +320,24 @@ def test_a_mirrored_clip_is_the_reflection_of_every_joint_and_twice_is_once(seed
         offsets=offsets,
         translations={3: rng.normal(size=(20, 3))},
     )
-    mirror = library.mirror_of(clip)
+    mirror = mirrors.mirror_of(clip)
     assert mirror is not None
     np.testing.assert_allclose(np.abs(mirror.normal), [1, 0, 0], atol=1e-12)
-    image = library.mirrored(clip, mirror)
+    image = mirrors.mirrored(clip, mirror)
     positions = clip.forward()[0] * [-1, 1, 1]
     np.testing.assert_allclose(
         image.forward()[0][:, mirror.joints][:, [0, 1, 2, 3, 4]], positions[:, [0, 1, 2, 3, 4]], atol=1e-9
     )
-    again = library.mirrored(image, mirror)
+    again = mirrors.mirrored(image, mirror)
     np.testing.assert_allclose(np.abs(np.sum(again.rotations * clip.rotations, axis=-1)), 1, atol=1e-9)
 
 
 def test_a_lopsided_skeleton_has_no_mirror():
     clip = walk(0.0, 3)
-    assert library.mirror_of(clip.replace(names=list("abcdef"))) is None
+    assert mirrors.mirror_of(clip.replace(names=list("abcdef"))) is None
     offsets = OFFSETS.copy()
     offsets[5] *= 2
-    assert library.mirror_of(clip.replace(offsets=offsets)) is None
+    assert mirrors.mirror_of(clip.replace(offsets=offsets)) is None
 
 
 def test_solvers_say_what_they_do_and_need():
