@@ -117,11 +117,11 @@ def read_keys(curve: bpy.types.FCurve, names: Sequence[str] = KEY.names) -> Keys
 
 
 def write_keys(curve: bpy.types.FCurve, keys: Keys) -> None:
-    """Replace all keys of a curve; Blender then recomputes the automatic handles."""
+    """Replace all keys of a curve, as far as their properties are given; Blender then recomputes the automatic handles."""
     points = curve.keyframe_points
     points.clear()
     points.add(len(keys))
-    _write(curve, keys, KEY.names)
+    _write(curve, keys, keys.dtype.names or ())
     curve.update()
 
 

@@ -197,7 +197,7 @@ class Double:
         """Give a bone these channels, `matrix_basis` (F, 4, 4), at frames."""
         pose = self.copy.pose.bones[bone]
         path = pose.path_from_id()
-        keys = np.zeros(len(frames), actions.KEY)
+        keys = np.zeros(len(frames), actions.KEY[["co", "interpolation"]])
         keys["interpolation"] = actions.LINEAR
         for name, columns in channels(pose, bases).items():
             for index, column in enumerate(columns.T):
