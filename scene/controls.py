@@ -367,8 +367,10 @@ def _nudged(double: beside.Double, rig: riding.Rig, controls: Sequence[str], fra
     evaluated = double.at(frame)
     now = {control: np.array(evaluated.pose.bones[control].matrix_basis) for control in controls}
     for at, (control, basis) in enumerate(now.items()):
+        yield 0.0
         tried = np.array([basis, basis @ turn, basis @ move, basis @ other, basis])
         double.put(control, times[3 * at : 3 * at + 5], tried)
+    yield 0.0
     found = yield from double.poses(times[:-1])
     return found.matrices
 
