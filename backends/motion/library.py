@@ -26,6 +26,7 @@ Index = NDArray[np.intp]
 Bend = tuple[Array, Array]
 
 UP = np.array([0.0, 1.0, 0.0])
+GROUND = np.array([1.0, 0.0, 1.0])
 WARP = (0.8, 1.25)  # length of a stretch over that of the gap
 STIFF = 20  # gaps of fewer frames take stretches as long as they: what resampling does to them would count
 FINENESS = 2  # frames between the lengths that are tried
@@ -285,7 +286,7 @@ def _alike(library: Library, query: Query, matches: Matches, weights: Weights) -
     apart = squares[:, None] + squares - 2 * here @ here.T
     alike = np.exp(-np.maximum(apart, 0) / (2 * REACH**2)) + moving @ moving.T
     for side in _bends(library, query, matches):
-        alike += BEND * len(matches) / max(np.sum(side[1:] ** 2), 1e-12) * side @ side.T
+        alike += BEND * len(matches) / max(float(np.sum(side[1:] ** 2)), 1e-12) * side @ side.T
     return alike
 
 

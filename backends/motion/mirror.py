@@ -16,7 +16,6 @@ from .clip import Clip
 Array = NDArray[np.floating]
 Index = NDArray[np.intp]
 
-GROUND = np.array([1.0, 0.0, 1.0])
 ASYMMETRY = 0.1  # of the skeleton's size: a rest pose further than this from its mirror image has none
 WORDS = ("Left", "Right"), ("left", "right"), ("LEFT", "RIGHT"), ("L", "R"), ("l", "r")
 OTHER = {one: two for pair in WORDS for one, two in (pair, pair[::-1])}
@@ -50,7 +49,8 @@ def mirror_of(clip: Clip) -> Mirror | None:
     if not paired.any() or not np.array_equal(joints[parents[1:]], parents[joints[1:]]):
         return None
     rest = _at_rest(clip).forward()[0][0].astype(np.float64)
-    across = (rest[paired] - rest[joints[paired]]) * GROUND
+    across = rest[paired] - rest[joints[paired]]
+    across[:, 1] = 0
     across *= np.sign(across @ across[np.argmax(np.sum(across**2, axis=1))])[:, None]
     size = float(np.ptp(rest, axis=0).max())
     if np.linalg.norm(across, axis=1).max() < 1e-6 * max(size, 1e-12):
