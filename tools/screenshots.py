@@ -105,7 +105,7 @@ def steps(window: Window) -> Iterator[float]:
             scene.vivant.solver = "retrieval"
             with bpy.context.temp_override(window=bpy.context.window_manager.windows[0], area=sheet, region=region):
                 bpy.ops.action.view_all()
-            yield 8.0
+            yield 20.0  # until the ghosts are drawn, on a busy machine too
             window.photograph(name)
 
 
