@@ -188,6 +188,7 @@ def retargeting(
     controls.check_writable(armature)
     human = human_of(armature)
     humanoid.check(human, _bones(armature))
+    yield "reading the rig"
     fps = _fps()
     if not any(bone.constraints for bone in armature.pose.bones):
         skeleton = skeleton_of(armature)
@@ -198,6 +199,7 @@ def retargeting(
         action = yield from _writing(armature, moved, name, start, keyed)
     else:
         hierarchy, posed = limbs.pose_bones(armature), posed_human_of(armature)
+        yield "reading the rig"
         skeleton = skeleton_of(armature, hierarchy)
         moved = yield from beside.aside(
             "retargeting", lambda: retarget(resample(clip, fps), skeleton, source_human, posed, in_place)
