@@ -42,7 +42,11 @@ METHODS = {  # solver, frames known after the gap
     "spline": ("spline", 1),
     "spline, frames after": ("spline", AFTER),
 }
-RETRIEVAL = {"retrieval": ("retrieval", 1), "retrieval, frames after": ("retrieval", AFTER)}
+RETRIEVAL = {
+    "retrieval": ("retrieval", 1),
+    "retrieval, frames after": ("retrieval", AFTER),
+    "optimised, frames after": ("optimise", AFTER),
+}
 MODEL = {"model": 1, "model, frames after": AFTER}
 Rows = dict[str, dict[int, Filled]]  # method -> gap -> what was missing
 

@@ -33,6 +33,7 @@ EASE = 0.1  # seconds from the motion as it was to a stance
 # spot, in flight), or the hip is lower (lying, sleeping), planted feet are farther from the true ones than feet left alone.
 STANDS = 0.5  # share of the known steps of low feet that are slower than STILL
 BEARS = 0.5  # legs from the floor to a hip whose leg bears the body
+SOON = 0.35  # seconds: a shorter glide does not say when the foot steps, so where it does not stand it is left alone
 ABOVE = 0.6  # legs from the body's lowest joint to a foot that does not reach the ground
 FEW = 4  # known steps of low feet that are too few to tell
 
@@ -267,6 +268,8 @@ class _Glide:
             everywhere = np.ones(count, bool)
             return (places if self.held else self._joined(places, everywhere, fps, floor)), everywhere
 
+        if count <= SOON * fps:
+            return self.path.copy(), np.zeros(count, bool)
         # The phase counts steps: whole numbers are the middles of stances, and a foot that comes flying starts at a half.
         start, end = (0.0 if stands else 0.5 for stands in self.stands)
         phases = max(1.0, np.ceil(way[-1] / (STRIDE * self.size) + start + end)) - start - end
