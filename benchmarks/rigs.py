@@ -73,24 +73,30 @@ def perform(rig: bpy.types.Object, name: str, frames: np.ndarray) -> None:
 
 def seconds(rig: bpy.types.Object, solver: str) -> tuple[float, float, str]:
     """Processor time of the whole call and of the writing, and the solver that ran."""
-    write = generated.add
-    spent = []
+    write, spent = generated.adding, 0.0
 
-    def timed(*arguments: object) -> int:
-        begun = time.process_time()
-        count = write(*arguments)
-        spent.append(time.process_time() - begun)
-        return count
+    def timed(*arguments: Any) -> Generator[float, None, int]:
+        nonlocal spent
+        steps = write(*arguments)
+        while True:
+            begun = time.process_time()
+            try:
+                share = next(steps)
+            except StopIteration as end:
+                return int(end.value)
+            finally:
+                spent += time.process_time() - begun
+            yield share
 
-    generated.add = timed
+    generated.adding = timed
     try:
         begun = time.process_time()
         report = inbetween_object(rig, solver=solver)
         whole = time.process_time() - begun
     finally:
-        generated.add = write
+        generated.adding = write
     takes.reject(rig)
-    return whole, spent[0], report.solver
+    return whole, spent, report.solver
 
 
 def by_solver() -> None:
