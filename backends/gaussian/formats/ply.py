@@ -22,6 +22,7 @@ from ..axes import change_axes
 from ..cloud import Floats, Source, SplatCloud
 from ..motion.stg import Stg
 from . import ply_dialects, ply_header
+from .format import Overrides
 from .ply_header import Bytes
 from .repair import LARGEST_LOGIT, LARGEST_SCALE, SMALLEST_SCALE, Draft
 
@@ -40,11 +41,14 @@ _TIMES = ["trbf_center", "trbf_scale"]
 _QUANTISED = {"u1": 1 / 254, "u2": 1 / 65534}  # Brush's integer columns of spherical harmonics
 
 
-def decode(data: Bytes) -> SplatCloud:
+def decode(data: Bytes, overrides: Overrides | None = None) -> SplatCloud:
     """The cloud of a whole PLY file, its trained low-pass filter (Mip-Splatting) applied.
+
+    overrides.activation "activated" takes opacities and scales as they are.
 
     Raises UnsupportedFormat for PLY files that hold something else, BrokenFile for damaged ones.
     """
+    activated = overrides is not None and overrides.activation == "activated"
     header = ply_header.parse(data[: ply_header.LONGEST_HEADER].tobytes())
     count, table = ply_header.rows_of(data, header, "vertex")
     dialect = ply_dialects.recognise(header)
@@ -71,7 +75,8 @@ def decode(data: Bytes) -> SplatCloud:
         _gather(draft.means[rows], row, "xyz")
         _gather(draft.scales[rows], row, scales)
         draft.scales[rows, len(scales) :] = draft.scales[rows, :1]  # one scale is a ball's; discs get theirs below
-        np.exp(draft.scales[rows], out=draft.scales[rows])
+        if not activated:
+            np.exp(draft.scales[rows], out=draft.scales[rows])
         draft.quats[rows] = IDENTITY
         _gather(draft.quats[rows], row, quats)
         colours = draft.sh[rows]
@@ -95,6 +100,9 @@ def decode(data: Bytes) -> SplatCloud:
             return Counter()
         logits = draft.opacities[rows]
         logits[:] = row["opacity"]
+        if activated:
+            np.clip(logits, 0, 1, out=logits)
+            return Counter()
         infinite = np.isinf(logits)
         np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT, out=logits, where=infinite)
         logits[:] = 1 / (1 + np.exp(-logits))

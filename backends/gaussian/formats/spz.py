@@ -119,6 +119,14 @@ def encode(cloud: SplatCloud) -> list[bytes]:
     return [compression.gzipped(b"".join(body))]
 
 
+def clips(cloud: SplatCloud) -> list[str]:
+    """What of a cloud is out of the format's range."""
+    found = []
+    if np.abs(cloud.sh[:, 1:]).max(initial=0) > 1:
+        found.append("Spherical harmonics beyond -1 to 1 are clipped: SPZ holds no others.")
+    return found
+
+
 def _odd_sign(axes: str) -> int:
     """Sign of the last coefficient of degree 4 in SPZ files.
 
