@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Network families against values that the projects' own PyTorch modules gave for weights made by a rule."""
+
+import numpy as np
+import pytest
+
+from vivant.backends.common.errors import BrokenFile
+from vivant.backends.gaussian.axes import change_axes
+from vivant.backends.gaussian.cloud import SplatCloud
+from vivant.backends.gaussian.motion.deformation import Deformable, DeformationNetwork
+from vivant.backends.gaussian.motion.hexplane import HEADS, HexPlane, HexPlaneNetwork
+
+POINTS = np.float32([[0.1, 0.2, 0.3], [-0.5, 0.4, -0.9], [1.2, -1.1, 0.05], [0, 0, 0]])
+TIME = 0.25
+
+
+def waves(shapes, size):
+    """Weights as the goldens were made with: A sin(0.1 (n + 1) + 0.7 k), n counting values, k the sorted names."""
+    weights = {}
+    for k, name in enumerate(sorted(shapes)):
+        n = np.arange(np.prod(shapes[name], dtype=int))
+        weights[name] = (size * np.sin(0.1 * (n + 1) + 0.7 * k)).astype(np.float32).reshape(shapes[name])
+    return weights
+
+
+def layer(name, outputs, inputs):
+    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+
+def deformation_shapes(blender=False, screw=False, prefix=""):
+    inputs = 93 if blender else 84
+    shapes = {}
+    for i in range(8):
+        shapes |= layer(f"linear.{i}", 256, inputs if i == 0 else inputs + 256 if i == 5 else 256)
+    if blender:
+        shapes |= layer("timenet.0", 256, 13) | layer("timenet.2", 30, 256)
+    for name, size in (("branch_w", 3), ("branch_v", 3)) if screw else (("gaussian_warp", 3),):
+        shapes |= layer(name, size, 256)
+    shapes |= layer("gaussian_rotation", 4, 256) | layer("gaussian_scaling", 3, 256)
+    return {prefix + name: shape for name, shape in shapes.items()}
+
+
+def hexplane_shapes(width=64, channels=32, resolution=64, times=25, levels=(1, 2)):
+    shapes = {"time_poc": (4,), "pos_poc": (10,), "rotation_scaling_poc": (2,), "opacity_poc": (2,)}
+    shapes |= layer("timenet.0", width, 9) | layer("timenet.2", 30, width)
+    net = "deformation_net."
+    shapes[f"{net}grid.aabb"] = (2, 3)
+    for level, factor in enumerate(levels):
+        sizes = [resolution * factor] * 3 + [times]
+        for i, (a, b) in enumerate([(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]):
+            shapes[f"{net}grid.grids.{level}.{i}"] = (1, channels, sizes[b], sizes[a])
+    shapes |= layer(f"{net}feature_out.0", width, len(levels) * channels)
+    for name, (_, size) in HEADS.items():
+        shapes |= layer(f"{net}{name}.1", width, width) | layer(f"{net}{name}.3", size, width)
+    return shapes
+
+
+def golden_hexplane():
+    shapes = hexplane_shapes()
+    assert len(shapes) == 43
+    weights = waves(shapes, 0.5)
+    top = np.float32([1.3, 1.2, 1.1])
+    weights["deformation_net.grid.aabb"] = np.stack([top, -top])
+    return weights
+
+
+def still_cloud(points=POINTS, seed=0, coefficients=16):
+    random = np.random.default_rng(seed)
+    count = len(points)
+    quats = random.normal(size=(count, 4))
+    return SplatCloud(
+        means=points,
+        quats=quats / np.linalg.norm(quats, axis=1, keepdims=True),
+        scales=np.exp(random.normal(-3, 0.3, (count, 3))),
+        opacities=random.uniform(0.1, 0.9, count),
+        sh=random.normal(0, 0.3, (count, coefficients, 3)),
+    )
+
+
+def hexplane(**options):
+    return HexPlane(
+        points=POINTS, lengths=np.ones(len(POINTS), np.float32), network=HexPlaneNetwork.of(golden_hexplane()), **options
+    )
+
+
+@pytest.mark.parametrize(
+    ("blender", "parameters", "shifts"),
+    [
+        (False, 506_378, [(-0.076047, -0.137858, -0.168671), (-0.075981, -0.137837, -0.168700)]),
+        (True, 522_280, [(-0.076055, -0.137879, -0.168702), (-0.075858, -0.137733, -0.168638)]),
+    ],
+)
+def test_the_deformation_network_answers_as_the_original_does(blender, parameters, shifts):
+    shapes = deformation_shapes(blender)
+    assert sum(np.prod(shape) for shape in shapes.values()) == parameters
+    answers = DeformationNetwork.of(waves(shapes, 0.05))(POINTS, TIME)
+    np.testing.assert_allclose(answers["gaussian_warp"][:2], shifts, atol=2e-6)
+    if not blender:
+        np.testing.assert_allclose(answers["gaussian_rotation"][0], (0.137252, 0.177241, 0.181263, 0.149444), atol=2e-6)
+        np.testing.assert_allclose(answers["gaussian_scaling"][0], (0.180047, 0.115856, 0.037042), atol=2e-6)
+
+
+def test_hexplanes_answer_as_the_original_does():
+    family = hexplane(heads=tuple(HEADS))
+    hidden = family.network.hidden(POINTS, family.network.still(POINTS), TIME)
+    np.testing.assert_allclose(hidden[0, :4], (0.055012, 0.104338, 0.152603, 0.199326), atol=2e-6)
+    answers = family.answers(TIME)
+    expected = [(18.881284, 20.509707, 21.859894), (18.900943, 20.541894, 21.904171), (18.173674, 19.852040, 21.261135)]
+    np.testing.assert_allclose(answers["pos_deform"][:3], expected, rtol=3e-6)
+    np.testing.assert_allclose(answers["scales_deform"][0], (21.19691, 22.488765, 23.475907), rtol=3e-6)
+    np.testing.assert_allclose(answers["opacity_deform"][0], 22.823154, rtol=3e-6)
+
+
+def test_a_deformed_cloud_has_its_network_s_answers_added_after_activation():
+    cloud = still_cloud()
+    network = DeformationNetwork.of(waves(deformation_shapes(), 0.05))
+    moved = Deformable(points=POINTS, lengths=np.ones(4, np.float32), network=network).at(cloud, TIME)
+    answers = network(POINTS, TIME)
+    np.testing.assert_allclose(moved.means, cloud.means + answers["gaussian_warp"], atol=1e-6)
+    np.testing.assert_allclose(moved.scales, cloud.scales + answers["gaussian_scaling"], atol=1e-6)
+    quats = cloud.quats + answers["gaussian_rotation"]
+    np.testing.assert_allclose(moved.quats, quats / np.linalg.norm(quats, axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_array_equal(moved.opacities, cloud.opacities)
+    assert moved.family is None
+
+
+def test_a_screw_without_turning_is_a_shift_and_one_about_z_turns():
+    from vivant.backends.gaussian.motion.deformation import screwed
+
+    none, up = np.float32([[0, 0, 1e-6]]), np.float32([[0, 0, np.pi / 2]])
+    np.testing.assert_allclose(screwed(np.float32([[1, 2, 3]]), none, np.float32([[1, 2, 3]])), [[2, 4, 6]], atol=1e-4)
+    np.testing.assert_allclose(screwed(np.float32([[1, 0, 5]]), up, np.float32([[0, 0, 0]])), [[0, 1, 5]], atol=1e-4)
+
+
+def test_hexplane_changes_are_added_before_activation_and_only_those_of_its_heads():
+    cloud = still_cloud()
+    lengths = np.float32([0.5, 1, 2, 3])
+    family = HexPlane(
+        points=POINTS / 9, lengths=lengths, network=HexPlaneNetwork.of(quiet(golden_hexplane())), heads=tuple(HEADS)
+    )
+    answers, moved = family.answers(TIME), family.at(cloud, TIME)
+    assert np.abs(answers["rotations_deform"]).max() > 1e-3
+    np.testing.assert_allclose(np.log(moved.scales), np.log(cloud.scales) + answers["scales_deform"], atol=1e-5)
+    quats = cloud.quats * lengths[:, None] + answers["rotations_deform"]
+    np.testing.assert_allclose(moved.quats, quats / np.linalg.norm(quats, axis=1, keepdims=True), atol=1e-6)
+    logits = np.log(cloud.opacities / (1 - cloud.opacities)) + answers["opacity_deform"][:, 0]
+    np.testing.assert_allclose(moved.opacities, 1 / (1 + np.exp(-logits)), atol=1e-6)
+    np.testing.assert_allclose(moved.sh, cloud.sh + answers["shs_deform"].reshape(-1, 16, 3), atol=1e-6)
+    still = HexPlane(points=POINTS, lengths=lengths, network=family.network, heads=("pos_deform",)).at(cloud, TIME)
+    for name in ("quats", "scales", "opacities", "sh"):
+        np.testing.assert_array_equal(getattr(still, name), getattr(cloud, name))
+
+
+def quiet(weights):
+    """The same network with answers a hundred times smaller."""
+    return {
+        name: value / 100 if name.endswith(".3.weight") or name.endswith(".3.bias") else value
+        for name, value in weights.items()
+    }
+
+
+def families():
+    network = DeformationNetwork.of(waves(deformation_shapes(), 0.05))
+    screw = DeformationNetwork.of(waves(deformation_shapes(screw=True), 0.05))
+    ones = np.float32([0.5, 1, 2, 3])
+    return {
+        "deformable": Deformable(points=POINTS, lengths=ones, network=network),
+        "screws": Deformable(points=POINTS, lengths=ones, network=screw),
+        "hexplane": HexPlane(
+            points=POINTS, lengths=ones, network=HexPlaneNetwork.of(quiet(golden_hexplane())), heads=tuple(HEADS)
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", families())
+def test_a_network_s_motion_is_the_same_in_every_frame_and_for_every_choice_of_splats(name):
+    cloud = still_cloud().replace(family=families()[name])
+    moved = cloud.at(0.6)
+    turned = change_axes(change_axes(cloud, "RUB").at(0.6), "RDF")
+    swapped = change_axes(change_axes(cloud, "RFU").at(0.6), "RDF")
+    some = cloud.select([2, 0]).at(0.6)
+    for column in ("means", "scales", "opacities", "sh"):
+        np.testing.assert_allclose(getattr(turned, column), getattr(moved, column), atol=1e-5)
+        np.testing.assert_allclose(getattr(swapped, column), getattr(moved, column), atol=1e-5)
+        np.testing.assert_allclose(getattr(some, column), getattr(moved, column)[[2, 0]], atol=1e-6)
+    np.testing.assert_allclose(np.abs(np.sum(swapped.quats * moved.quats, axis=1)), 1, atol=1e-5)
+    assert np.abs(moved.means - cloud.means).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", families())
+def test_time_is_held_within_the_clip(name):
+    cloud = still_cloud().replace(family=families()[name])
+    np.testing.assert_array_equal(cloud.at(7.0).means, cloud.at(1.0).means)
+
+
+def test_networks_of_wrong_shapes_or_with_infinite_values_are_refused():
+    good = waves(deformation_shapes(), 0.05)
+    for name, value in [
+        ("linear.5.weight", np.zeros((256, 256))),
+        ("linear.2.bias", np.full(256, np.nan)),
+        ("linear.0.weight", None),
+    ]:
+        with pytest.raises(BrokenFile, match=name.rpartition(".")[0]):
+            DeformationNetwork.of(good | {name: value})
+    planes = golden_hexplane()
+    del planes["deformation_net.grid.grids.1.3"]
+    with pytest.raises(BrokenFile, match=r"grids\.1\.3"):
+        HexPlaneNetwork.of(planes)
