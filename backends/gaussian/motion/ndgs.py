@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""6D and 7D Gaussians: Gaussians in space, direction of view (and time), cut where they are looked at and when.
+
+With v the direction from the camera to the mean, e = v - view_mean and d = t - center, a splat lies at
+mean + view_slope e + velocity d, with opacity * exp(-|R^T e / view_widths|^2) * exp(-(d / width)^2), R the turn
+of view_quats.  Its shape is the same from everywhere and at any time: that of the cloud.
+Sources: Gao et al., "6DGS" (2410.04974) and "7DGS" (2503.07946), without the latter's refinement network; the
+exponents lambda (v - mean)^2 / variance, without a half, as in the authors' code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ...common import rotations
+from ...common.threads import in_blocks
+from ..axes import turn, turn_quats
+from ..covariance import covariances, decompose
+from .family import Family
+
+if TYPE_CHECKING:
+    from ..cloud import SplatCloud
+
+Array = NDArray[np.floating]
+Floats = NDArray[np.float32]
+
+LAMBDA = 0.35
+"""How much of the exponents counts where a file does not say it."""
+
+_COLUMNS = (
+    *("view_mean", "view_slope", "view_quats", "view_widths", "view_time", "view_lambda"),
+    *("velocity", "center", "width", "time_lambda"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Ndgs(Family):
+    """Per splat: view_mean (N, 3) unit; view_slope (N, 3, 3), metres per unit of direction; view_quats (N, 4) and
+    view_widths (N, 3), the ellipsoid of directions; velocity (N, 3); center (N,); width (N,), infinite for 6D.
+
+    Only files need the rest: view_time (N, 3), the covariance of direction and time, and the shares view_lambda
+    and time_lambda (N,) that are part of the widths (width^2 = variance / lambda).
+    """
+
+    name: ClassVar[str] = "NDGS"
+    ATTRIBUTES: ClassVar[tuple[str, ...]] = (
+        *("view:mean", "view:slope_x", "view:slope_y", "view:slope_z", "view:rotation", "view:widths", "view:time"),
+        *("view:lambda", "velocity:1", "time:center", "time:width", "time:lambda"),
+    )
+
+    view_mean: Floats
+    view_slope: Floats
+    view_quats: Floats
+    view_widths: Floats
+    view_time: Floats
+    view_lambda: Floats
+    velocity: Floats
+    center: Floats
+    width: Floats
+    time_lambda: Floats
+    time_range: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything depends on time."""
+        return bool(np.isfinite(self.width).any())
+
+    def at(self, cloud: SplatCloud, time: float, camera: ArrayLike | None = None) -> SplatCloud:
+        """Without a camera every splat is seen from the direction that it is most visible from."""
+        d = np.float32(np.clip(time, *self.time_range)) - self.center
+        means = cloud.means + self.velocity * d[:, None]
+        exponent = np.square(d / self.width)
+        if camera is not None:
+            towards = cloud.means - np.asarray(camera, np.float32)
+            lengths = np.linalg.norm(towards, axis=1, keepdims=True)
+            e = np.where(lengths > 0, towards / np.where(lengths > 0, lengths, 1), 0) - self.view_mean
+            means += np.einsum("nij,nj->ni", self.view_slope, e)
+            exponent += np.square(rotations.rotate(rotations.conjugate(self.view_quats), e) / self.view_widths).sum(axis=1)
+        return cloud.replace(means=means, opacities=cloud.opacities * np.exp(-exponent), family=None)
+
+    def select(self, index: Any) -> Ndgs:
+        return dataclasses.replace(self, **{name: getattr(self, name)[index] for name in _COLUMNS})
+
+    def change_axes(self, change: Array) -> Ndgs:
+        return dataclasses.replace(
+            self,
+            view_mean=turn(self.view_mean, change),
+            view_slope=np.asarray(change, np.float32) @ self.view_slope @ np.asarray(change.T, np.float32),
+            view_quats=turn_quats(self.view_quats, change),
+            view_widths=self.view_widths @ np.abs(change.T).astype(np.float32),
+            view_time=turn(self.view_time, change),
+            velocity=turn(self.velocity, change),
+        )
+
+    def attributes(self) -> Mapping[str, Floats]:
+        slope_x, slope_y, slope_z = self.view_slope.transpose(1, 0, 2)
+        columns = (
+            *(self.view_mean, slope_x, slope_y, slope_z, self.view_quats, self.view_widths, self.view_time),
+            *(self.view_lambda, self.velocity, self.center, self.width, self.time_lambda),
+        )
+        return dict(zip(self.ATTRIBUTES, columns, strict=True))
+
+    @classmethod
+    def from_attributes(cls, columns: Mapping[str, Floats], time_range: tuple[float, float] = (0.0, 1.0)) -> Ndgs:
+        """The family whose `attributes` these are."""
+        slope = np.stack([columns[f"view:slope_{axis}"] for axis in "xyz"], axis=1)
+        rest = (columns[name] for name in cls.ATTRIBUTES[4:])
+        return cls(columns["view:mean"], slope, *rest, time_range=time_range)  # type: ignore[misc, arg-type]
+
+
+def condition(
+    covariance: Array, view_mean: Array, center: Array | None, view_lambda: Array, time_lambda: Array | None
+) -> tuple[Floats, Floats, Ndgs]:
+    """What is constant in view and time: quats (N, 4), scales (N, 3) and the family.
+
+    covariance: (N, 6, 6) or (N, 7, 7) over x, y, z, the direction of view and, with a center, time.  float64 inside.
+    """
+    count, dims = covariance.shape[:2]
+    quats, scales = np.empty((count, 4), np.float32), np.empty((count, 3), np.float32)
+    view_quats, view_widths = np.empty((count, 4), np.float32), np.empty((count, 3), np.float32)
+    slope = np.zeros((count, 3, 4), np.float32)
+
+    def block(rows: slice) -> None:
+        whole = covariance[rows].astype(np.float64)
+        across = whole[:, 3:, :3]
+        gain = np.linalg.solve(whole[:, 3:, 3:], across)
+        slope[rows, :, : dims - 3] = gain.transpose(0, 2, 1)
+        quats[rows], scales[rows] = decompose(whole[:, :3, :3] - across.transpose(0, 2, 1) @ gain)
+        view_quats[rows], widths = decompose(whole[:, 3:6, 3:6])
+        view_widths[rows] = widths / np.sqrt(view_lambda[rows, None])
+
+    in_blocks(block, count)
+    width: Array
+    if center is None or time_lambda is None:
+        center, time_lambda = np.zeros(count), np.full(count, LAMBDA)
+        width, view_time = np.full(count, np.inf), np.zeros((count, 3))
+    else:
+        width, view_time = np.sqrt(covariance[:, 6, 6] / time_lambda), covariance[:, 3:6, 6]
+    family = Ndgs(
+        np.asarray(view_mean, np.float32),
+        np.ascontiguousarray(slope[:, :, :3]),
+        view_quats,
+        view_widths,
+        np.ascontiguousarray(view_time, np.float32),
+        np.asarray(view_lambda, np.float32),
+        np.ascontiguousarray(slope[:, :, 3]),
+        np.asarray(center, np.float32),
+        np.asarray(width, np.float32),
+        np.asarray(time_lambda, np.float32),
+    )
+    return quats, scales, family
+
+
+def joint(cloud: SplatCloud, family: Ndgs, dims: int) -> NDArray[np.float64]:
+    """The covariances (N, dims, dims) of which cloud and family are the cut; inverse of `condition`."""
+    query = np.zeros((len(cloud), dims - 3, dims - 3))
+    widths = family.view_widths * np.sqrt(family.view_lambda, dtype=np.float64)[:, None]
+    query[:, :3, :3] = covariances(family.view_quats.astype(np.float64), widths)
+    gain = family.view_slope.astype(np.float64)
+    if dims == 7:
+        query[:, :3, 3] = query[:, 3, :3] = family.view_time
+        query[:, 3, 3] = np.square(family.width, dtype=np.float64) * family.time_lambda
+        gain = np.concatenate([gain, family.velocity[:, :, None]], axis=2)
+    whole = np.empty((len(cloud), dims, dims))
+    whole[:, 3:, 3:] = query
+    whole[:, :3, 3:] = gain @ query
+    whole[:, 3:, :3] = whole[:, :3, 3:].transpose(0, 2, 1)
+    still = covariances(cloud.quats.astype(np.float64), cloud.scales.astype(np.float64))
+    whole[:, :3, :3] = still + whole[:, :3, 3:] @ gain.transpose(0, 2, 1)
+    return whole
