@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ...common.errors import BrokenFile, UnsupportedFormat, VivantError
 from ..cloud import SplatCloud
-from . import compressed_ply, compression, files, foreign, ply, ply_header, splat, splatv, spz
+from . import compressed_ply, compression, files, foreign, ksplat, ply, ply_header, splat, splatv, spz
 from .format import STILL, Format, Overrides, pieces
 from .ply_header import Bytes
 
@@ -66,6 +66,14 @@ FORMATS = (
         splatv.encode,
         holds={STILL: 0, "STG": 0},
         precision="positions float32, rotations, scales and motion float16, colours and opacities 8 bits",
+    ),
+    Format(
+        ksplat.NAME,
+        (".ksplat",),
+        lambda data, path: ksplat.is_ksplat(data),
+        ksplat.decode,
+        holds={STILL: 2},
+        precision="level 0 float32; level 1 positions 16 bits, the rest float16; level 2 SH 8 bits",
     ),
     Format(
         splat.NAME,

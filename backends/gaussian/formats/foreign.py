@@ -68,17 +68,9 @@ def name(data: Bytes) -> tuple[str, str]:
         return next((what, hint) for member, what, hint in _ZIPS if re.search(member, head + tail))
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "a Python pickle, perhaps a checkpoint", "Export the splats from the project that trained them as PLY."
-    if _is_ksplat(head, len(data)):
-        return "a .ksplat file", _CONVERT
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text[:1] in (b"{", b"["):
         return next((what, hint) for mention, what, hint in _JSONS if re.search(mention, head))
     if re.match(rb"(?i)<!doctype html|<html", text):
         return "a web page, probably from a download that failed", _DOWNLOAD
     return "", _ASK
-
-
-def _is_ksplat(head: bytes, size: int) -> bool:
-    """Version 0.1, a sane number of sections and one of three levels of compression."""
-    sections = int.from_bytes(head[4:8], "little")
-    return head[:2] == b"\x00\x01" and size >= 5120 and 1 <= sections <= 100_000 and int.from_bytes(head[20:22], "little") <= 2
