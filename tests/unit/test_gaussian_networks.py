@@ -7,7 +7,8 @@ import pytest
 from vivant.backends.common.errors import BrokenFile
 from vivant.backends.gaussian.axes import change_axes
 from vivant.backends.gaussian.cloud import SplatCloud
-from vivant.backends.gaussian.motion.deformation import Deformable, DeformationNetwork
+from vivant.backends.gaussian.motion.control_nodes import ControlNodes, Nodes
+from vivant.backends.gaussian.motion.deformation import Deformable, DeformationNetwork, screwed
 from vivant.backends.gaussian.motion.hexplane import HEADS, HexPlane, HexPlaneNetwork
 
 POINTS = np.float32([[0.1, 0.2, 0.3], [-0.5, 0.4, -0.9], [1.2, -1.1, 0.05], [0, 0, 0]])
@@ -125,8 +126,6 @@ def test_a_deformed_cloud_has_its_network_s_answers_added_after_activation():
 
 
 def test_a_screw_without_turning_is_a_shift_and_one_about_z_turns():
-    from vivant.backends.gaussian.motion.deformation import screwed
-
     none, up = np.float32([[0, 0, 1e-6]]), np.float32([[0, 0, np.pi / 2]])
     np.testing.assert_allclose(screwed(np.float32([[1, 2, 3]]), none, np.float32([[1, 2, 3]])), [[2, 4, 6]], atol=1e-4)
     np.testing.assert_allclose(screwed(np.float32([[1, 0, 5]]), up, np.float32([[0, 0, 0]])), [[0, 1, 5]], atol=1e-4)
@@ -153,10 +152,72 @@ def test_hexplane_changes_are_added_before_activation_and_only_those_of_its_head
 
 def quiet(weights):
     """The same network with answers a hundred times smaller."""
-    return {
-        name: value / 100 if name.endswith(".3.weight") or name.endswith(".3.bias") else value
-        for name, value in weights.items()
+    return {name: value / 100 if name.endswith((".3.weight", ".3.bias")) else value for name, value in weights.items()}
+
+
+def control_nodes(count=20, hyper=2, local=False):
+    """Weights of nodes about the points, whose network is small but not zero."""
+    random = np.random.default_rng(5)
+    weights = waves(deformation_shapes(prefix="network."), 0.05)
+    if local:
+        weights |= waves(layer("network.local_rotation", 4, 256), 0.05)
+    weights["nodes"] = random.normal(0, 0.5, (count, 3 + hyper)).astype(np.float32)
+    weights["_node_radius"] = random.normal(-1, 0.2, count).astype(np.float32)
+    weights["_node_weight"] = random.normal(0, 1, (count, 1)).astype(np.float32)
+    return weights
+
+
+def follow(weights, points=POINTS, lengths=None):
+    nodes = Nodes.of(weights)
+    hyper = np.zeros((len(points), nodes.places.shape[1] - 3), np.float32)
+    index, share = nodes.nearest(np.concatenate([points, hyper], axis=1))
+    lengths = np.ones(len(points), np.float32) if lengths is None else lengths
+    return ControlNodes(points=points, lengths=lengths, nodes=nodes, index=index, share=share)
+
+
+def test_splats_follow_their_nearest_nodes_as_in_the_original():
+    weights = control_nodes(4) | {
+        "nodes": np.float32([[0, 0, 0, 0.01, 0.01], [0.5, 0, 0, 0.01, 0.01], [0, 1, 0, 0.01, 0.01], [3, 3, 3, 0.01, 0.01]]),
+        "_node_radius": np.float32([-1, -1.2, -0.8, 0]),
+        "_node_weight": np.float32([[0], [0.5], [-0.5], [0]]),
     }
+    nodes = Nodes.of(weights)
+    index, share = nodes.nearest(np.float32([[0.2, 0.1, 0, 0.01, 0.01]]))
+    by_node = dict(zip(index[0], share[0], strict=True))
+    np.testing.assert_allclose([by_node[i] for i in range(3)], (0.506676, 0.437252, 0.056072), atol=1e-6)
+    family = ControlNodes(points=POINTS[:1], lengths=np.float32([1]), nodes=nodes, index=index, share=share)
+    shifts = np.float32([[0.1, 0, 0], [0, 0.2, 0], [0, 0, 0.3], [9, 9, 9]])
+    np.testing.assert_allclose(family._mixed(shifts), [(0.050668, 0.087450, 0.016822)], atol=1e-6)
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_control_nodes_move_splats_by_the_sum_of_what_their_network_says(local):
+    """Against the formula written out splat by splat in float64, with all distances."""
+    weights = control_nodes(local=local)
+    cloud, lengths = still_cloud(), np.float32([0.5, 1, 2, 3])
+    family = follow(weights, lengths=lengths)
+    moved = family.at(cloud, TIME)
+    answers = {name: value.astype(float) for name, value in family.nodes.network(weights["nodes"][:, :3], TIME).items()}
+    nodes = weights["nodes"].astype(float)
+    for i, point in enumerate(POINTS.astype(float)):
+        squares = np.sum((nodes - np.append(point, [0, 0])) ** 2, axis=1)
+        near = np.argsort(squares)[:3]
+        weight = np.exp(-squares[near] / (2 * np.exp(2.0 * weights["_node_radius"][near])))
+        weight = weight / (1 + np.exp(-weights["_node_weight"][near, 0].astype(float))) + 1e-7
+        weight /= weight.sum()
+        place = np.zeros(3)
+        for k, w in zip(near, weight, strict=True):
+            arm = point - nodes[k, :3]
+            if local:
+                a, b, c, d = np.array([1, 0, 0, 0]) + answers["local_rotation"][k]
+                skew = np.array([[0, -d, c], [d, 0, -b], [-c, b, 0]])
+                turn = np.eye(3) + 2 * (a * skew + skew @ skew) / (a * a + b * b + c * c + d * d)
+                arm = turn @ arm
+            place += w * (arm + nodes[k, :3] + answers["gaussian_warp"][k])
+        np.testing.assert_allclose(moved.means[i], cloud.means[i] + place - point, atol=2e-6)
+        np.testing.assert_allclose(moved.scales[i], cloud.scales[i] + weight @ answers["gaussian_scaling"][near], atol=1e-6)
+        quat = cloud.quats[i] * lengths[i] + weight @ answers["gaussian_rotation"][near]
+        np.testing.assert_allclose(moved.quats[i], quat / np.linalg.norm(quat), atol=1e-6)
 
 
 def families():
@@ -165,6 +226,7 @@ def families():
     ones = np.float32([0.5, 1, 2, 3])
     return {
         "deformable": Deformable(points=POINTS, lengths=ones, network=network),
+        "control nodes": follow(control_nodes(local=True), lengths=ones),
         "screws": Deformable(points=POINTS, lengths=ones, network=screw),
         "hexplane": HexPlane(
             points=POINTS, lengths=ones, network=HexPlaneNetwork.of(quiet(golden_hexplane())), heads=tuple(HEADS)

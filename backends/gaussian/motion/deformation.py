@@ -82,9 +82,9 @@ class DeformationNetwork:
         """The layers with the time, which is the same for all splats, put into their biases."""
         if self.time_layers:
             first, second = self.time_layers
-            encoded = second(relu(first(octaves(np.float32([[time]]), BLENDER_TIME_OCTAVES))))[0]
+            encoded = second(relu(first(octaves(np.full((1, 1), time, np.float32), BLENDER_TIME_OCTAVES))))[0]
         else:
-            encoded = octaves(np.float32([time]), TIME_OCTAVES)
+            encoded = octaves(np.full(1, time, np.float32), TIME_OCTAVES)
         columns = slice(ENCODED_POINT, ENCODED_POINT + len(encoded))
         return [layer.with_constant(columns, encoded) if i in (0, SKIP) else layer for i, layer in enumerate(self.layers)]
 

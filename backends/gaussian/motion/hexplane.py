@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...common.errors import BrokenFile, UnsupportedFormat
-from ...common.rotations import multiply, normalise
 from ...common.threads import in_blocks
 from .layers import Linear, Weights, array, linear, relu
 from .network import NetworkFamily
@@ -177,7 +176,7 @@ def _bilinear(plane: Floats, x: Floats, y: Floats) -> Floats:
 
 def _bilinear_row(plane: Floats, y: float) -> Floats:
     """The row (W, C) of a plane (H, W, C) at height y."""
-    row, next_row, down = _between(np.float32([y]), len(plane))
+    row, next_row, down = _between(np.full(1, y, np.float32), len(plane))
     return _mix(plane[row[0]], plane[next_row[0]], down)
 
 

@@ -62,7 +62,9 @@ class NetworkFamily(Family):
         if "turns" in change:
             changed["quats"] = normalise(multiply(cloud.quats, turn_quats(change["turns"], self.frame)))
         if "scales" in change:
-            changed["scales"] = np.maximum(cloud.scales + turn(change["scales"], np.abs(self.frame)), THINNEST)
+            changed["scales"] = np.maximum(
+                cloud.scales + turn(change["scales"], np.abs(self.frame)), THINNEST, dtype=np.float32
+            )
         if "log_scales" in change:
             changed["scales"] = cloud.scales * np.exp(np.clip(turn(change["log_scales"], np.abs(self.frame)), -40, 40))
         if "logits" in change:
