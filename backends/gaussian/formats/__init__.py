@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ...common.errors import BrokenFile, UnsupportedFormat, VivantError
 from ..cloud import SplatCloud
-from . import compressed_ply, compression, files, foreign, ksplat, ply, ply_header, splat, splatv, spz
+from . import compressed_ply, compression, files, foreign, gltf, ksplat, ply, ply_header, splat, splatv, spz
 from .format import STILL, Format, Overrides, pieces
 from .ply_header import Bytes
 
@@ -66,6 +66,24 @@ FORMATS = (
         splatv.encode,
         holds={STILL: 0, "STG": 0},
         precision="positions float32, rotations, scales and motion float16, colours and opacities 8 bits",
+    ),
+    Format(
+        gltf.NAME,
+        (".glb",),
+        lambda data, path: gltf.is_glb(data),
+        gltf.decode,
+        gltf.encode,
+        holds={STILL: 3},
+        extras=True,
+    ),
+    Format(
+        f"{gltf.NAME} in several files",
+        (".gltf",),
+        lambda data, path: gltf.is_gltf(data),
+        read=gltf.read,
+        write=gltf.write,
+        holds={STILL: 3},
+        extras=True,
     ),
     Format(
         ksplat.NAME,

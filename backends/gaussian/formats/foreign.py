@@ -49,7 +49,7 @@ _ZIPS = [
 _JSONS = [
     (rb'"lodLevels"|"filenames"', "the index of a streamed SOG file", _CONVERT),
     (rb'"means"\s*:', "the index of a SOG folder", _CONVERT),
-    (rb'"asset"\s*:\s*\{', "a glTF file", _CONVERT),
+    (rb'"asset"\s*:\s*\{', "a glTF model", "Import it with File > Import > glTF 2.0."),
     (rb'"transform_matrix"|"img_name"', "a list of cameras", "Give the splats themselves; cameras are imported separately."),
     (rb"", "a JSON file", _ASK),
 ]
@@ -62,8 +62,7 @@ def name(data: Bytes) -> tuple[str, str]:
         if head.startswith(magic, offset):
             return what, hint
     if head.startswith(b"glTF"):
-        splats = b"KHR_gaussian_splatting" in head or b"KHR_spz_gaussian" in head
-        return ("a glTF file of splats", _CONVERT) if splats else ("a glTF model", "Import it with File > Import > glTF 2.0.")
+        return "a glTF model", "Import it with File > Import > glTF 2.0."
     if head.startswith(b"PK\x03\x04"):
         return next((what, hint) for member, what, hint in _ZIPS if re.search(member, head + tail))
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):

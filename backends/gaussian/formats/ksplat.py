@@ -10,8 +10,8 @@ Source: mkkellogg/GaussianSplats3D, SplatBuffer.js.
 from __future__ import annotations
 
 import struct
-from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,20 +58,10 @@ def decode(data: Bytes) -> SplatCloud:
     low, high = struct.unpack_from("<2f", data[36:44].tobytes())
     low, high = low or _DEFAULT_SH_RANGE[0], high or _DEFAULT_SH_RANGE[1]
     sections, claimed = _sections(data, level)
-    ends = np.cumsum([len(section.table) for section in sections], dtype=np.int64)
     count = sum(len(section.table) for section in sections)
     if count * 100 < claimed or not count:
         raise BrokenFile(f"The .ksplat file claims {claimed:,} splats, but has {count:,}.", "Download it again.")
     draft = Draft(count, (max(section.degree for section in sections) + 1) ** 2)
-
-    def block(rows: slice) -> Counter[str] | None:
-        for index in range(int(np.searchsorted(ends, rows.start, "right")), len(sections)):
-            section, first = sections[index], int(ends[index]) - len(sections[index].table)
-            here = slice(max(rows.start - first, 0), min(rows.stop - first, len(section.table)))
-            if here.stop <= here.start:
-                break
-            fill(section, here, slice(first + here.start, first + here.stop))
-        return None
 
     def fill(section: _Section, here: slice, rows: slice) -> None:
         record = section.table[here]
@@ -92,7 +82,7 @@ def decode(data: Bytes) -> SplatCloud:
             of_band = values[:, _BANDS[band - 1] : _BANDS[band]].reshape(-1, 3, 2 * band + 1)
             draft.sh[rows, band**2 : (band + 1) ** 2] = of_band.transpose(0, 2, 1)
 
-    draft.fill(block)
+    draft.fill_parts([(len(section.table), partial(fill, section)) for section in sections])
     warnings = (f"The file is cut off: {count:,} of {claimed:,} splats are there.",) if count < claimed else ()
     return draft.finish(Source(NAME, axes=AXES, warnings=warnings, details={"level": level}))
 
@@ -115,18 +105,18 @@ def _sections(data: Bytes, level: int) -> tuple[list[_Section], int]:
     found, claimed = [], 0
     for index in range(headers):
         header = data[MAIN + index * SECTION :][:44].tobytes()
-        splats, room, bucket_size, buckets, block, _, levels, _, full, partial, degree = struct.unpack(
+        splats, room, bucket_size, buckets, block, _, levels, _, full, part_full, degree = struct.unpack(
             "<4If H2xIIII H2x", header
         )
         if degree > 2:
             raise BrokenFile(f"The .ksplat file claims spherical harmonics of degree {degree}.", "Export it again.")
-        records = offset + 4 * partial + 12 * buckets
-        if records > len(data) or (level and not full + partial <= buckets) or full * bucket_size > splats:
+        records = offset + 4 * part_full + 12 * buckets
+        if records > len(data) or (level and not full + part_full <= buckets) or full * bucket_size > splats:
             raise BrokenFile("The .ksplat file's buckets run past its end or contradict each other.", "Download it again.")
-        lengths = np.frombuffer(data[offset : offset + 4 * partial].tobytes(), "<u4")
-        centres = np.frombuffer(data[offset + 4 * partial : records].tobytes(), "<f4").reshape(-1, 3)
+        lengths = np.frombuffer(data[offset : offset + 4 * part_full].tobytes(), "<u4")
+        centres = np.frombuffer(data[offset + 4 * part_full : records].tobytes(), "<f4").reshape(-1, 3)
         starts = np.arange(full, dtype=np.int64) * bucket_size
-        starts = np.append(starts, full * bucket_size + np.cumsum(np.append(0, lengths[:-1].astype(np.int64)))[:partial])
+        starts = np.append(starts, full * bucket_size + np.cumsum(np.append(0, lengths[:-1].astype(np.int64)))[:part_full])
         row = _record(level, degree)
         present = min(splats, (len(data) - records) // row.itemsize)
         if level and present and not len(starts):
