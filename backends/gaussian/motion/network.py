@@ -56,7 +56,7 @@ class NetworkFamily(Family):
         """
         changed: dict[str, Floats] = {}
         if "means" in change:
-            changed["means"] = cloud.means + turn(change["means"], self.frame)
+            changed["means"] = cloud.means + turn(change["means"], self.frame).astype(np.float32)
         if "quats" in change:
             changed["quats"] = normalise(cloud.quats * self.lengths[:, None] + turn_quats(change["quats"], self.frame))
         if "turns" in change:
