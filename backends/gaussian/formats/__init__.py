@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ...common.errors import BrokenFile, UnsupportedFormat, VivantError
 from ..cloud import SplatCloud
-from . import compressed_ply, compression, files, foreign, gltf, ksplat, ply, ply_header, splat, splatv, spz
-from .format import STILL, Format, Overrides, pieces
+from . import compressed_ply, compression, files, foreign, gltf, ksplat, ply, ply_header, ply_motion, splat, splatv, spz, usd
+from .format import SAMPLED, STILL, Format, Overrides, pieces
 from .ply_header import Bytes
 
 __all__ = ["EXTENSIONS", "FORMATS", "Format", "Overrides", "decode", "losses", "read_splats", "write_splats"]
@@ -47,7 +47,17 @@ FORMATS = (
         holds={STILL: 4},
         precision="within chunks of 256: positions and scales 11, 10 and 11 bits, rotations 10, colours and SH 8",
     ),
-    Format(ply.NAME, (".ply",), _is_ply, ply.decode, ply.encode, overridable=True, holds={STILL: 4, "STG": 0}, extras=True),
+    Format(
+        ply.NAME,
+        (".ply",),
+        _is_ply,
+        ply.decode,
+        ply.encode,
+        overridable=True,
+        holds={STILL: 4, "STG": 0, "STG full": 0, "Linear": 4, "4DGS": 4, "NDGS": 4},
+        extras=True,
+        clips=ply_motion.clips,
+    ),
     Format(
         spz.NAME,
         (".spz",),
@@ -84,6 +94,17 @@ FORMATS = (
         write=gltf.write,
         holds={STILL: 3},
         extras=True,
+    ),
+    Format(
+        usd.NAME,
+        usd.EXTENSIONS,
+        usd.is_usd,
+        usd.decode,
+        read=usd.read,
+        write=usd.write,
+        holds=SAMPLED,
+        precision="float32; motion as samples, mixed linearly in between",
+        clips=usd.clips,
     ),
     Format(
         ksplat.NAME,

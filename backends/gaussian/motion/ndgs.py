@@ -11,7 +11,7 @@ exponents lambda (v - mean)^2 / variance, without a half, as in the authors' cod
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from ...common import rotations
 from ...common.threads import in_blocks
 from ..axes import turn, turn_quats
-from ..covariance import covariances, decompose
+from ..covariance import SMALLEST_VARIANCE, decompose
 from .family import Family
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ def condition(
 
     in_blocks(block, count)
     width: Array
+    view_time: Array
     if center is None or time_lambda is None:
         center, time_lambda = np.zeros(count), np.full(count, LAMBDA)
         width, view_time = np.full(count, np.inf), np.zeros((count, 3))
@@ -157,20 +158,26 @@ def condition(
     return quats, scales, family
 
 
-def joint(cloud: SplatCloud, family: Ndgs, dims: int) -> NDArray[np.float64]:
-    """The covariances (N, dims, dims) of which cloud and family are the cut; inverse of `condition`."""
-    query = np.zeros((len(cloud), dims - 3, dims - 3))
-    widths = family.view_widths * np.sqrt(family.view_lambda, dtype=np.float64)[:, None]
-    query[:, :3, :3] = covariances(family.view_quats.astype(np.float64), widths)
+def factor(quats: Array, scales: Array, family: Ndgs, dims: int) -> NDArray[np.float64]:
+    """Matrices F (N, dims, dims) such that F F^T are the joint covariances of which this is the cut; inverse of `condition`."""
+    query = np.zeros((len(quats), dims - 3, dims - 3))
+    turned = rotations.matrix(family.view_quats.astype(np.float64))
+    widths = (family.view_widths * np.sqrt(family.view_lambda, dtype=np.float64)[:, None])[:, None, :]
+    query[:, :3, :3] = turned * widths
     gain = family.view_slope.astype(np.float64)
     if dims == 7:
-        query[:, :3, 3] = query[:, 3, :3] = family.view_time
-        query[:, 3, 3] = np.square(family.width, dtype=np.float64) * family.time_lambda
+        along = (family.view_time[:, None, :].astype(np.float64) @ turned)[:, 0] / widths[:, 0]
+        variance = np.square(family.width, dtype=np.float64) * family.time_lambda
+        query[:, 3, :3] = along
+        query[:, 3, 3] = np.sqrt(np.maximum(variance - np.square(along).sum(axis=1), SMALLEST_VARIANCE))
         gain = np.concatenate([gain, family.velocity[:, :, None]], axis=2)
-    whole = np.empty((len(cloud), dims, dims))
+    whole = np.zeros((len(quats), dims, dims))
     whole[:, 3:, 3:] = query
     whole[:, :3, 3:] = gain @ query
-    whole[:, 3:, :3] = whole[:, :3, 3:].transpose(0, 2, 1)
-    still = covariances(cloud.quats.astype(np.float64), cloud.scales.astype(np.float64))
-    whole[:, :3, :3] = still + whole[:, :3, 3:] @ gain.transpose(0, 2, 1)
+    whole[:, :3, :3] = rotations.matrix(quats.astype(np.float64)) * scales[:, None, :]
     return whole
+
+
+def join(families: Sequence[Ndgs]) -> Ndgs:
+    """The family of the splats of all of them, in order."""
+    return Ndgs(*(np.concatenate([getattr(family, name) for family in families]) for name in _COLUMNS))  # type: ignore[arg-type]
