@@ -122,8 +122,7 @@ def test_files_made_to_exhaust_memory_or_patience_are_refused(tmp_path, name, fi
         (b"glTF\x02\0\0\0" + bytes(60), "a glTF model"),
         (b"\x89PNG\r\n\x1a\n" + bytes(56), "a PNG image"),
         (b"\x894DGS1\r\n" + bytes(56), "a .4dgs file"),
-        (b"PXR-USDC" + bytes(56), "a USD file"),
-        (b'#usda 1.0\n(\n    upAxis = "Y"\n)', "a USD file"),
+        (b'#usda 1.0\n(\n    upAxis = "Y"\n)\ndef Mesh "a"\n{\n}\n', "USD file holds no Gaussian splats, but Mesh"),
         (pickle.dumps({"means": [1, 2]}, 2), "a Python pickle"),
         (b'[{"id": 0, "img_name": "a", "position": [0, 0, 0], "rotation": []}]', "a list of cameras"),
         (b'{"version": 2, "count": 3, "means": {"files": []}}', "SOG"),
@@ -147,7 +146,7 @@ def test_files_that_are_something_else_are_named(tmp_path, content, words):
 @pytest.mark.parametrize(
     ("member", "words"),
     [
-        ("archive/data.pkl", "PyTorch checkpoint"), ("meta.json", "SOG"), ("scene.usdc", "USDZ"),
+        ("archive/data.pkl", "PyTorch checkpoint"), ("meta.json", "SOG"),
         ("frames/a_001.ply", "zip archive of splat files"), ("letter.txt", "zip archive without splats"),
     ],
 )  # fmt: skip

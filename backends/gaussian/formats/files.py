@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -54,16 +54,16 @@ def view(path: Path) -> Bytes:
     return np.memmap(path, np.uint8, "r")
 
 
-def save(path: Path, pieces: Iterable[Any]) -> None:
-    """Write bytes and arrays one after the other; the file appears, or replaces another, when it is complete.
+@contextlib.contextmanager
+def saving(path: Path) -> Iterator[BinaryIO]:
+    """A file to fill, which appears at `path`, or replaces another, when it is complete.
 
     Raises VivantError where the folder cannot be written to.
     """
     part = path.with_name(f".{os.getpid()}.part")
     try:
         with part.open("wb") as file:
-            for piece in pieces:
-                file.write(piece)
+            yield file
         part.replace(path)
     except OSError as error:
         raise VivantError(
@@ -72,3 +72,10 @@ def save(path: Path, pieces: Iterable[Any]) -> None:
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def save(path: Path, pieces: Iterable[Any]) -> None:
+    """Write bytes and arrays one after the other; raises what `saving` does."""
+    with saving(path) as file:
+        for piece in pieces:
+            file.write(piece)

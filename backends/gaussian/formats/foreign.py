@@ -14,8 +14,6 @@ _DOWNLOAD = "Download the file itself."
 # what stands at an offset, what that is, what to do
 _MAGICS: list[tuple[int, bytes, str, str]] = [
     (0, b"\x894DGS1\r\n", "a .4dgs file", _CONVERT),
-    (0, b"PXR-USDC", "a USD file", _CONVERT),
-    (0, b"#usda", "a USD file", _CONVERT),
     (0, b"\x89PNG", "a PNG image", _ASK),
     (0, b"\xff\xd8\xff", "a JPEG image", _ASK),
     (8, b"WEBP", "a WebP image", "A SOG folder of WebP images is read by SuperSplat; convert it to PLY or SPZ."),
@@ -40,7 +38,6 @@ _ZIPS = [
     (rb"/?data\.pkl", "a PyTorch checkpoint", "Export the splats from the project that trained them as PLY."),
     (rb"meta\.json", "a SOG file", _CONVERT),
     (rb"document\.json", "a SuperSplat project", "Open it in SuperSplat and export PLY or SPZ."),
-    (rb"\.usd[acz]?", "a USDZ file", _CONVERT),
     (rb"\.(?:ply|splat|spz)", "a zip archive of splat files", "Unpack it and give one of the files inside."),
     (rb"", "a zip archive without splats", _ASK),
 ]
