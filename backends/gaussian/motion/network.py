@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...common.errors import VivantError
 from ...common.rotations import multiply, normalise
 from ..axes import turn, turn_quats, turn_sh
 from .family import Family
@@ -49,6 +50,11 @@ class NetworkFamily(Family):
 
     def attributes(self) -> Mapping[str, Floats]:
         return {"canonical:point": self.points, "canonical:length": self.lengths}
+
+    @classmethod
+    def from_attributes(cls, columns: Mapping[str, Floats], time_range: tuple[float, float] = (0.0, 1.0)) -> Self:
+        """Raises VivantError: a network is no attribute of splats."""
+        raise VivantError(f"Splats of the family {cls.name} move by a network.", "Read the folder that they came from.")
 
     def moved(self, cloud: SplatCloud, change: Mapping[str, Floats]) -> SplatCloud:
         """The still cloud after the changes that a network gives, in its frame: 'means' (N, 3) and 'quats' (N, 4) to add,
