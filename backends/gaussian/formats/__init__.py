@@ -14,7 +14,23 @@ from pathlib import Path
 
 from ...common.errors import BrokenFile, UnsupportedFormat, VivantError
 from ..cloud import SplatCloud
-from . import compressed_ply, compression, files, foreign, gltf, ksplat, ply, ply_header, ply_motion, splat, splatv, spz, usd
+from . import (
+    checkpoint,
+    compressed_ply,
+    compression,
+    files,
+    foreign,
+    gltf,
+    ksplat,
+    network_scene,
+    ply,
+    ply_header,
+    ply_motion,
+    splat,
+    splatv,
+    spz,
+    usd,
+)
 from .format import SAMPLED, STILL, Format, Overrides, pieces
 from .ply_header import Bytes
 
@@ -38,6 +54,24 @@ def _starts_with(*magics: bytes) -> Callable[[Bytes, Path], bool]:
 
 
 FORMATS = (
+    Format(network_scene.NAME, (), network_scene.is_scene, read=network_scene.read, overridable=True, holds={STILL: 3}),
+    Format(
+        f"{ply.NAME} with a network",
+        (),
+        checkpoint.has_decoder,
+        read=checkpoint.read_decoded,
+        overridable=True,
+        holds={"STG full": 0},
+        extras=True,
+    ),
+    Format(
+        checkpoint.NAME,
+        (".pth", ".pt", ".ckpt"),
+        checkpoint.is_checkpoint,
+        checkpoint.decode,
+        overridable=True,
+        holds={STILL: 4, "4DGS": 3},
+    ),
     Format(
         compressed_ply.NAME,
         (".compressed.ply",),
