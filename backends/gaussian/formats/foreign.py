@@ -38,7 +38,7 @@ _ZIPS = [
     (rb"/?data\.pkl", "a PyTorch checkpoint", "Export the splats from the project that trained them as PLY."),
     (rb"meta\.json", "a SOG file", _CONVERT),
     (rb"document\.json", "a SuperSplat project", "Open it in SuperSplat and export PLY or SPZ."),
-    (rb"\.(?:ply|splat|spz)", "a zip archive of splat files", "Unpack it and give one of the files inside."),
+    (rb"\.(?:ply|splat|spz)", "a damaged zip archive of splat files", "Download it again."),
     (rb"", "a zip archive without splats", _ASK),
 ]
 
