@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import bpy
@@ -18,15 +18,21 @@ from ..backends.gaussian.cloud import Source, SplatCloud
 from ..backends.gaussian.motion import FAMILIES
 from ..backends.gaussian.sh import COEFFICIENTS
 from . import compat, materials
+from .nodes import linear, ndgs, stg
 from .nodes import splats as splat_nodes
-from .nodes import stg
 
 Floats = NDArray[np.float32]
 
 BASE = "radiance:base"
 HIGHER = "radiance:sh_"
 KEY = "vivant"
-FAMILY_TREES = {"STG": stg.tree}
+FAMILY_TREES: dict[str, Callable[[Any], bpy.types.NodeTree]] = {
+    "STG": lambda family: stg.tree(),
+    "STG full": lambda family: stg.tree(),
+    "Linear": lambda family: linear.tree(),
+    "4DGS": lambda family: linear.tree_4d(family.waves.shape[1]),
+    "NDGS": lambda family: ndgs.tree(),
+}
 
 # attribute type -> (name of the property that foreach_set writes, floats an element)
 _LAYOUT = {
@@ -75,7 +81,7 @@ def write(cloud: SplatCloud, name: str) -> bpy.types.PointCloud:
         write_attribute(points, column, values, "FLOAT")
     if cloud.family is not None:
         for column, values in cloud.family.attributes().items():
-            write_attribute(points, column, values)
+            write_attribute(points, column, values, "QUATERNION" if column.endswith(":rotation") else None)
     if hasattr(points, "type"):
         points.type = "GAUSSIAN_SPLAT"
     return points
@@ -100,7 +106,8 @@ def read(points: bpy.types.PointCloud, facts: Mapping[str, Any] | None = None) -
     higher = [read_attribute(points, f"{HIGHER}{index}") for index in range(_higher_count(points))]
     family = None
     if name := facts.get("family"):
-        family = FAMILIES[name].from_attributes({column: _need(points, column) for column in FAMILIES[name].ATTRIBUTES})
+        first, last = facts.get("time_range", (0.0, 1.0))
+        family = FAMILIES[name].from_attributes(_Columns(points), (float(first), float(last)))
     return SplatCloud(
         means=position,
         quats=rotation,
@@ -116,6 +123,25 @@ def read(points: bpy.types.PointCloud, facts: Mapping[str, Any] | None = None) -
             antialiased=bool(facts.get("antialiased", False)),
         ),
     )
+
+
+class _Columns(Mapping[str, Floats]):
+    """A point cloud's attributes by name, read when they are asked for; a lost one is an error for the user."""
+
+    def __init__(self, points: bpy.types.PointCloud) -> None:
+        self.points = points
+
+    def __getitem__(self, name: str) -> Floats:
+        return _need(self.points, name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.points.attributes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.points.attributes.keys())
+
+    def __len__(self) -> int:
+        return len(self.points.attributes)
 
 
 def _need(points: bpy.types.PointCloud, name: str) -> Floats:
@@ -146,15 +172,18 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
         "axes": cloud.source.axes,
         "antialiased": cloud.source.antialiased,
         "family": cloud.family.name if cloud.family else "",
+        "time_range": list(cloud.family.time_range) if cloud.family else [],
         "extras": list(cloud.extras),
         "repairs": dict(cloud.source.repairs),
         "warnings": list(cloud.source.warnings),
     }
     if cloud.family is not None:
         mover = made.modifiers.new(f"Vivant Family {cloud.family.name}", "NODES")
-        mover.node_group = FAMILY_TREES[cloud.family.name]()
-        compat.set_modifier_input(mover, "Start Frame", float(start_frame))
-        compat.set_modifier_input(mover, "Frames", float(frames))
+        mover.node_group = FAMILY_TREES[cloud.family.name](cloud.family)
+        first, last = cloud.family.time_range
+        times = {"Start Frame": start_frame, "Frames": frames, "First Time": first, "Last Time": last}
+        for title, value in times.items():
+            compat.set_modifier_input(mover, title, float(value))
     drawer = made.modifiers.new(splat_nodes.NAME, "NODES")
     drawer.node_group = splat_nodes.tree(materials.splats())
     compat.set_modifier_input(drawer, "SH Degree", cloud.degree)
@@ -214,9 +243,13 @@ def time_at(splats: bpy.types.Object, frame: float) -> float:
     mover = mover_of(splats)
     if mover is None:
         return 0.0
-    return (frame - compat.get_modifier_input(mover, "Start Frame")) / compat.get_modifier_input(mover, "Frames")
+    start, frames = (compat.get_modifier_input(mover, name) for name in ("Start Frame", "Frames"))
+    first, last = facts_of(splats).get("time_range", (0.0, 1.0))
+    return first + (frame - start) / frames * (last - first)
 
 
 def cloud_at(splats: bpy.types.Object, scene: bpy.types.Scene) -> SplatCloud:
-    """The still cloud of an object at the scene's current frame, in the object's own space."""
-    return cloud_of(splats).at(time_at(splats, scene.frame_current + scene.frame_subframe))
+    """The still cloud of an object at the scene's current frame, seen from its camera, in the object's own space."""
+    time = time_at(splats, scene.frame_current + scene.frame_subframe)
+    eye = scene.camera and splats.matrix_world.inverted() @ scene.camera.matrix_world.translation
+    return cloud_of(splats).at(time, eye)

@@ -1,27 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Node group 'Vivant Family STG': moves a cloud by the scene's time, as `motion.stg.Stg.at` does."""
+"""Node group 'Vivant Family STG': moves a cloud by the scene's time, as `motion.stg.Stg.at` does.
+
+It serves the full model too, whose colours stay those of its base features.
+"""
 
 import bpy
 
+from . import moving
 from .build import Nodes, arrange, ensure
 
 NAME = "Vivant Family STG"
-VERSION = 1
+VERSION = 2
 
 
 def tree() -> bpy.types.NodeTree:
-    """Inputs: Start Frame and Frames, the clip's place on the timeline.  Sub-frames included."""
+    """Inputs: those of `moving.time`."""
     return ensure(NAME, VERSION, "GeometryNodeTree", _build)
 
 
 def _build(g: Nodes) -> None:
     geometry = g.input("Geometry", "Geometry")
-    start = g.input("Start Frame", "Float", 1.0, description="Frame at which the clip begins")
-    frames = g.input("Frames", "Float", 50.0, min_value=1e-3, description="Length of the clip on the timeline")
-    frame = g.node("GeometryNodeInputSceneTime").outputs["Frame"]
-    time = g.clamp(g.div(g.sub(frame, start), frames), 0.0, 1.0)
-
-    d = g.sub(time, g.attribute("time:center", "FLOAT"))
+    d = g.sub(moving.time(g), g.attribute("time:center", "FLOAT"))
     path = g.scale(g.attribute("velocity:3", "FLOAT_VECTOR"), d)
     for order in (2, 1):
         path = g.scale(g.vector("ADD", path, g.attribute(f"velocity:{order}", "FLOAT_VECTOR")), d)
@@ -32,16 +31,9 @@ def _build(g: Nodes) -> None:
     length = g.math("SQRT", g.add(*[g.mul(part, part) for part in turned]))
     rotation = g("FunctionNodeQuaternionToRotation", [g.div(part, length) for part in turned])
 
-    ratio = g.div(d, g.attribute("time:width", "FLOAT"))
-    fade = g.math("EXPONENT", g.mul(ratio, ratio, -1.0))
-    base = g.node("FunctionNodeSeparateColor", (g.attribute("radiance:base", "FLOAT_COLOR"),)).outputs
-    faded = g("FunctionNodeCombineColor", (base[0], base[1], base[2], g.mul(base[3], fade)))
-
-    # all fields are read from the points as they were: each store below changes one of them
-    geometry, now = g.capture(geometry, path=("VECTOR", path), rotation=("ROTATION", rotation), faded=("RGBA", faded))
-    geometry = g("GeometryNodeSetPosition", {"Geometry": geometry, "Offset": now["path"]})
-    geometry = g.store(geometry, "rotation", "QUATERNION", now["rotation"])
-    geometry = g.store(geometry, "radiance:base", "FLOAT_COLOR", now["faded"])
-    g.output("Geometry", "Geometry", geometry)
+    # each of these changes one attribute that the others do not read
+    geometry = moving.fade(g, geometry, moving.decay(g, moving.bell(g, d)))
+    geometry = g.store(geometry, "rotation", "QUATERNION", rotation)
+    g.output("Geometry", "Geometry", moving.shift(g, geometry, path))
     arrange(g.tree)
     g.tree.is_modifier = True
