@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...common.errors import BrokenFile, UnsupportedFormat, VivantError
 from ..cloud import SplatCloud
@@ -93,7 +94,7 @@ def read(path: Path, overrides: Overrides | None = None) -> SplatCloud:
 
 
 def write(
-    cloud: SplatCloud, path: Path, times: Iterable[float] | None = None, done: Callable[[int, int], None] | None = None
+    cloud: SplatCloud, path: Path, times: ArrayLike | None = None, done: Callable[[int, int], None] | None = None
 ) -> None:
     """Write a cloud's frames as PLY files into a zip archive, or as files whose name has a '#' for each digit: 'a_####.spz'.
 
@@ -102,7 +103,7 @@ def write(
     """
     from . import write_splats
 
-    moments = sampling(cloud) if times is None or cloud.family is None else np.array(list(times), np.float64)
+    moments = sampling(cloud) if times is None or cloud.family is None else np.asarray(times, np.float64)
     own = times is None and isinstance(cloud.family, Frames) and np.array_equal(moments, np.rint(moments))
     numbers = moments.astype(np.int64).tolist() if own else list(range(1, len(moments) + 1))
 

@@ -13,13 +13,13 @@ import shutil
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ...common.errors import BrokenFile, UnsupportedFormat
 from .. import sh
@@ -95,18 +95,23 @@ def read(path: Path) -> SplatCloud:
     return mapped if mapped.family else decode(files.load(path))
 
 
-def write(cloud: SplatCloud, path: Path, times: Sequence[float] | None = None) -> None:
+def write(
+    cloud: SplatCloud,
+    path: Path,
+    times: ArrayLike | None = None,
+    done: Callable[[int, int], None] | None = None,
+) -> None:
     """Write a file, binary unless its name ends with .usda; frame RUB, metres.
 
     A moving cloud is written as samples: those of its frames at their own times, else at `times` (by default 50 from first
-    to last), one a frame from 1 on.
+    to last), one a frame from 1 on.  done(n, of) is told when frame n is worked on.
     """
     container = {".usd": ".usdc"}.get(path.suffix.lower(), path.suffix.lower())
     packed = container == ".usdz"
     if cloud.source.encoded is not None and cloud.source.format == NAME and cloud.source.details.get("container") == container:
         files.save(path, [cloud.source.encoded])
         return
-    stage = _stage(cloud, times)
+    stage = _stage(cloud, times, done)
     with files.saving(path) as file:
         if not packed:
             (usda if container == ".usda" else crate).write(file, stage)
@@ -129,7 +134,7 @@ def clips(cloud: SplatCloud) -> tuple[str, ...]:
     return (f"Motion is written as {len(sampling(cloud))} frames, not as the family {cloud.family.name}.",)
 
 
-def _stage(cloud: SplatCloud, times: Sequence[float] | None) -> Stage:
+def _stage(cloud: SplatCloud, times: ArrayLike | None, done: Callable[[int, int], None] | None) -> Stage:
     """What is written of a cloud, evaluated frame by frame when a container asks for it."""
     cloud = change_axes(cloud, AXES)
     moments = sampling(cloud) if times is None or not cloud.family else np.asarray(times, np.float64)
@@ -137,6 +142,8 @@ def _stage(cloud: SplatCloud, times: Sequence[float] | None) -> Stage:
 
     @lru_cache(2)
     def frame(index: int) -> SplatCloud:
+        if done:
+            done(index + 1, len(moments))
         return cloud.at(float(moments[index]))
 
     def quats(index: int) -> Floats:
