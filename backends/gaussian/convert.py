@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from ..common.errors import VivantError
-from .axes import change_axes
 from .cloud import SplatCloud
 from .formats import EXTENSIONS, Overrides, losses, read_splats, sequence, usd, write_splats
 from .motion.frames import Frames, sampling
@@ -34,9 +32,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("source", metavar="IN", type=Path, help="a file, or a folder of numbered files or of a trained scene")
     made.add_argument("target", metavar="OUT", type=Path, help="replaced where it exists")
     made.add_argument("--axes", default="", help="the frame that IN is in, where it does not say: RDF, RUB, RFU, …")
-    made.add_argument(
-        "--to-axes", default="", help="turn the splats into this frame; the numbers in OUT may be its format's own"
-    )
     made.add_argument("--activation", default="", choices=["", "raw", "activated"], help="what the columns of IN hold")
     made.add_argument("--colour-space", default="", choices=["", "display", "linear"], help="what the colours of IN are")
     made.add_argument("--time-range", type=float, nargs=2, metavar=("FIRST", "LAST"), help="of a moving IN, in its own unit")
@@ -77,9 +72,6 @@ def convert(options: argparse.Namespace, say: Say) -> None:
         say(f"  {name} ({count:,}).")
     if options.at is not None:
         cloud = cloud.at(options.at)
-    if options.to_axes:
-        turned = change_axes(cloud, options.to_axes)
-        cloud = dataclasses.replace(turned, source=dataclasses.replace(turned.source, axes=cloud.source.axes))
     if options.frames is not None and options.frames < 1:
         raise VivantError(f"{options.frames} frames are no motion.", "Give --frames 1 or more.")
     start = time.monotonic()

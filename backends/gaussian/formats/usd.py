@@ -131,7 +131,7 @@ def clips(cloud: SplatCloud) -> tuple[str, ...]:
     """What becomes of motion."""
     if cloud.family is None or isinstance(cloud.family, Frames):
         return ()
-    return (f"Motion is written as {len(sampling(cloud))} frames, not as the family {cloud.family.name}.",)
+    return (f"Motion is written as frames (50 if nothing else is said), not as the family {cloud.family.name}.",)
 
 
 def _stage(cloud: SplatCloud, times: ArrayLike | None, done: Callable[[int, int], None] | None) -> Stage:
