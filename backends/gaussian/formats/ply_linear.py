@@ -13,7 +13,7 @@ import numpy as np
 
 from ..cloud import Floats, SplatCloud
 from ..motion.linear import Linear
-from .ply_draft import PlyDraft
+from .family_draft import FamilyDraft
 from .ply_header import Header
 from .repair import FASTEST, LATEST, SHORTEST_LIFE
 
@@ -44,7 +44,7 @@ def columns(types: Collection[str]) -> tuple[str, ...]:
     return (*velocity, *center, *width, *(name for name in _SEGMENT if name in types))
 
 
-def read(draft: PlyDraft, columns: Mapping[str, Floats], header: Header, activation: str) -> Linear:
+def read(draft: FamilyDraft, columns: Mapping[str, Floats], header: Header, activation: str) -> Linear:
     """The family; what is not finite is mended and counted."""
     names = iter(columns)
     velocity = np.stack([columns[next(names)] for _ in range(3)], axis=1)
@@ -67,7 +67,7 @@ def read(draft: PlyDraft, columns: Mapping[str, Floats], header: Header, activat
     return Linear(velocity, center, width, first, last, time_range(draft, center, first, last))
 
 
-def time_range(draft: PlyDraft, *times: Floats) -> tuple[float, float]:
+def time_range(draft: FamilyDraft, *times: Floats) -> tuple[float, float]:
     """From 0 to 1 where the times of all splats but a few lie about there, as they mostly do; else what they span."""
     found = np.concatenate([values[draft.keep & np.isfinite(values)] for values in times])
     low, high = np.quantile(found, (0.01, 0.99)) if len(found) else (0, 1)

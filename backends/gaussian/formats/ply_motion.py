@@ -19,7 +19,7 @@ from typing import Protocol
 from ..cloud import Floats, SplatCloud
 from ..motion.family import Family
 from . import ply_linear, ply_ndgs, ply_rotor4d, ply_stg_full
-from .ply_draft import PlyDraft
+from .family_draft import FamilyDraft
 from .ply_header import Header
 
 
@@ -34,7 +34,7 @@ class Dialect(Protocol):
 
     def columns(self, types: Collection[str]) -> tuple[str, ...]: ...
 
-    def read(self, draft: PlyDraft, columns: Mapping[str, Floats], header: Header, activation: str) -> Family: ...
+    def read(self, draft: FamilyDraft, columns: Mapping[str, Floats], header: Header, activation: str) -> Family: ...
 
     def write(self, cloud: SplatCloud) -> dict[str, Floats | None]: ...
 

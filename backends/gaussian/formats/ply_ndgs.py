@@ -20,7 +20,7 @@ from .. import sh
 from ..cloud import Floats, SplatCloud
 from ..motion import ndgs
 from ..motion.ndgs import Ndgs
-from .ply_draft import PlyDraft
+from .family_draft import FamilyDraft
 from .ply_header import Header
 from .repair import LATEST, SMALLEST_SCALE
 
@@ -65,7 +65,7 @@ def columns(types: Collection[str]) -> tuple[str, ...]:
     return layout.names if layout else ()
 
 
-def read(draft: PlyDraft, columns: Mapping[str, Floats], header: Header, activation: str) -> Ndgs:
+def read(draft: FamilyDraft, columns: Mapping[str, Floats], header: Header, activation: str) -> Ndgs:
     """The family; the draft's rotations and scales become those of the cut."""
     layout = _layout(columns)
     assert layout
@@ -204,7 +204,7 @@ def _count_leaning(lower: NDArray[np.float64]) -> int:
     return int(np.count_nonzero((np.abs(lower) > 1 - 1e-4).any(axis=1)))
 
 
-def _linearise_colours(draft: PlyDraft) -> None:
+def _linearise_colours(draft: FamilyDraft) -> None:
     """Colours sigmoid(sum) as colours 0.5 + sum, exact where only the base counts."""
     draft.warnings.append("Colours pass through a sigmoid here; how they change with the view is read to first order.")
     shown = _sigmoid(draft.sh[:, 0].astype(np.float64) * sh.C0)

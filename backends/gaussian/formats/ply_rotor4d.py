@@ -17,7 +17,7 @@ from ...common.rotations import IDENTITY
 from ...common.threads import in_blocks
 from ..cloud import Floats, SplatCloud
 from ..motion.rotor4d import REACH, Rotor4D, cut, uncut
-from .ply_draft import PlyDraft
+from .family_draft import FamilyDraft
 from .ply_header import Header
 from .ply_linear import time_range
 from .repair import FASTEST, LATEST, LONGEST_LIFE, SHORTEST_LIFE, SMALLEST_SCALE
@@ -45,7 +45,7 @@ def blocks(types: Collection[str]) -> int:
     return max(1, _stride(types) // BLOCK) if columns(types) else 1
 
 
-def read(draft: PlyDraft, columns: Mapping[str, Floats], header: Header, activation: str) -> Rotor4D:
+def read(draft: FamilyDraft, columns: Mapping[str, Floats], header: Header, activation: str) -> Rotor4D:
     """The family; the draft's rotations and scales become those of the cut in time."""
     names = list(columns)
     count = len(columns["t"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The draft of a PLY file: one that may also move in other ways than spacetime Gaussians do."""
+"""The draft of a cloud that may also move in other ways than spacetime Gaussians do."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..motion.family import Family
 from .repair import Draft
 
 
-class PlyDraft(Draft):
-    """A draft whose `family` and `warnings` a dialect fills in."""
+class FamilyDraft(Draft):
+    """A draft whose `family` and `warnings` a format fills in."""
 
     def __init__(self, count: int, coefficients: int = 1, moving: bool = False) -> None:
         super().__init__(count, coefficients, moving)
