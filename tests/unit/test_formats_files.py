@@ -121,7 +121,6 @@ def test_files_made_to_exhaust_memory_or_patience_are_refused(tmp_path, name, fi
         (b"", "empty"),
         (b"glTF\x02\0\0\0" + bytes(60), "a glTF model"),
         (b"\x89PNG\r\n\x1a\n" + bytes(56), "a PNG image"),
-        (b"\x894DGS1\r\n" + bytes(56), "a .4dgs file"),
         (b'#usda 1.0\n(\n    upAxis = "Y"\n)\ndef Mesh "a"\n{\n}\n', "USD file holds no Gaussian splats, but Mesh"),
         (pickle.dumps({"means": [1, 2]}, 2), "a Python pickle"),
         (b'[{"id": 0, "img_name": "a", "position": [0, 0, 0], "rotation": []}]', "a list of cameras"),

@@ -20,6 +20,7 @@ from . import (
     compression,
     files,
     foreign,
+    fourdgs,
     gltf,
     ksplat,
     network_scene,
@@ -141,6 +142,7 @@ FORMATS = (
         precision="float32; motion as samples, mixed linearly in between",
         clips=usd.clips,
     ),
+    Format(fourdgs.NAME, (".4dgs",), _starts_with(fourdgs.MAGIC), fourdgs.decode, holds={"Linear": 3}),
     Format(
         ksplat.NAME,
         (".ksplat",),

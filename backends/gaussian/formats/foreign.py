@@ -13,7 +13,6 @@ _DOWNLOAD = "Download the file itself."
 
 # what stands at an offset, what that is, what to do
 _MAGICS: list[tuple[int, bytes, str, str]] = [
-    (0, b"\x894DGS1\r\n", "a .4dgs file", _CONVERT),
     (0, b"\x89PNG", "a PNG image", _ASK),
     (0, b"\xff\xd8\xff", "a JPEG image", _ASK),
     (8, b"WEBP", "a WebP image", "A SOG folder of WebP images is read by SuperSplat; convert it to PLY or SPZ."),
