@@ -179,7 +179,7 @@ def _lengths(cloud: SplatCloud, data: Bytes) -> tuple[Floats, list[str]]:
     count, table = ply_header.rows_of(data, header, "vertex")
     if count != len(cloud):
         return np.ones(len(cloud), np.float32), ["Splats were dropped, so that all turn as if their quaternions had been unit."]
-    if "rot_0" not in header.element("vertex").columns:
+    if not {"rot_0", "rot_1", "rot_2", "rot_3"} <= header.element("vertex").columns.keys():
         return np.ones(count, np.float32), []
     row = table(slice(0, count))
     with np.errstate(over="ignore"):

@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ...common.errors import BrokenFile, UnsupportedFormat
 from ...common.rotations import IDENTITY, matrix, normalise
@@ -21,9 +21,6 @@ from ...common.threads import in_blocks
 from .deformation import DeformationNetwork
 from .layers import Weights, array
 from .network import NetworkFamily
-
-if TYPE_CHECKING:
-    from ..cloud import SplatCloud
 
 Floats = NDArray[np.float32]
 
@@ -71,18 +68,23 @@ class Nodes:
         """The nodes (N, 3) that splats at places (N, 3 + H) follow, and their shares (N, 3), which add up to 1."""
         indices = np.empty((len(places), NEIGHBOURS), np.intp)
         shares = np.empty((len(places), NEIGHBOURS), np.float32)
-        lengths = np.sum(np.square(self.places), axis=1)
+        with np.errstate(over="ignore"):
+            lengths = np.sum(np.square(self.places), axis=1)
 
         def block(rows: slice) -> None:
-            # |n|^2 - 2 n·p orders the nodes as distances do; those of the few are then computed exactly
-            order = lengths - 2 * (places[rows] @ self.places.T)
-            near = np.argpartition(order, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
-            squares = np.sum(np.square(self.places[near] - places[rows, None]), axis=2)
-            weight = np.exp(-squares / (2 * np.square(self.radii[near]))) * self.strengths[near] + LEAST_WEIGHT
-            indices[rows], shares[rows] = near, weight / weight.sum(axis=1, keepdims=True)
+            with np.errstate(all="ignore"):
+                indices[rows], shares[rows] = self._nearest(places[rows], lengths)
 
         in_blocks(block, len(places), ROWS)
         return indices, shares
+
+    def _nearest(self, places: Floats, lengths: Floats) -> tuple[NDArray[np.intp], Floats]:
+        # |n|^2 - 2 n·p orders the nodes as distances do; those of the few are then computed exactly
+        near = np.argpartition(lengths - 2 * (places @ self.places.T), NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
+        squares = np.sum(np.square(self.places[near] - places[:, None]), axis=2)
+        weight = np.exp(-squares / (2 * np.square(self.radii[near]))) * self.strengths[near]
+        weight = np.nan_to_num(weight) + LEAST_WEIGHT
+        return near, weight / weight.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -98,17 +100,16 @@ class ControlNodes(NetworkFamily):
     index: NDArray[np.intp]
     share: Floats
 
-    def at(self, cloud: SplatCloud, time: float, camera: ArrayLike | None = None) -> SplatCloud:
-        answers = self.nodes.network(self.nodes.places[:, :3], float(np.clip(time, *self.time_range)))
+    def change(self, time: float) -> dict[str, Floats]:
+        answers = self.nodes.network(self.nodes.places[:, :3], time)
         means = self._mixed(answers["gaussian_warp"])
         if "local_rotation" in answers:
             means += self._turned(answers["local_rotation"])
-        change = {
+        return {
             "means": means,
             "quats": self._mixed(answers["gaussian_rotation"]),
             "scales": self._mixed(answers["gaussian_scaling"]),
         }
-        return self.moved(cloud, change)
 
     def select(self, index: Any) -> ControlNodes:
         return dataclasses.replace(

@@ -10,17 +10,14 @@ of its published networks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ...common.threads import in_blocks
 from .layers import Linear, Weights, linear, octaves, relu
 from .network import NetworkFamily
-
-if TYPE_CHECKING:
-    from ..cloud import SplatCloud
 
 Floats = NDArray[np.float32]
 
@@ -68,12 +65,13 @@ class DeformationNetwork:
         answers = {name: np.empty((len(points), len(head.bias)), np.float32) for name, head in self.heads.items()}
 
         def block(rows: slice) -> None:
-            encoded = octaves(points[rows], POINT_OCTAVES)
-            hidden = encoded
-            for i, layer in enumerate(layers):
-                hidden = relu(layer(np.concatenate([encoded, hidden], axis=1) if i == SKIP else hidden))
-            for name, head in self.heads.items():
-                answers[name][rows] = head(hidden)
+            with np.errstate(all="ignore"):
+                encoded = octaves(points[rows], POINT_OCTAVES)
+                hidden = encoded
+                for i, layer in enumerate(layers):
+                    hidden = relu(layer(np.concatenate([encoded, hidden], axis=1) if i == SKIP else hidden))
+                for name, head in self.heads.items():
+                    answers[name][rows] = head(hidden)
 
         in_blocks(block, len(points), ROWS)
         return answers
@@ -97,14 +95,13 @@ class Deformable(NetworkFamily):
 
     network: DeformationNetwork
 
-    def at(self, cloud: SplatCloud, time: float, camera: ArrayLike | None = None) -> SplatCloud:
-        answers = self.network(self.points, float(np.clip(time, *self.time_range)))
+    def change(self, time: float) -> dict[str, Floats]:
+        answers = self.network(self.points, time)
         if "gaussian_warp" in answers:
             shift = answers["gaussian_warp"]
         else:
             shift = screwed(self.points, answers["branch_w"], answers["branch_v"]) - self.points
-        change = {"means": shift, "quats": answers["gaussian_rotation"], "scales": answers["gaussian_scaling"]}
-        return self.moved(cloud, change)
+        return {"means": shift, "quats": answers["gaussian_rotation"], "scales": answers["gaussian_scaling"]}
 
 
 def screwed(points: Floats, w: Floats, v: Floats) -> Floats:

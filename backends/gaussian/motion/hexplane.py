@@ -10,18 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ...common.errors import BrokenFile, UnsupportedFormat
 from ...common.threads import in_blocks
 from .layers import Linear, Weights, array, linear, relu
 from .network import NetworkFamily
-
-if TYPE_CHECKING:
-    from ..cloud import SplatCloud
 
 Floats = NDArray[np.float32]
 
@@ -54,7 +51,7 @@ class HexPlaneNetwork:
         ):
             raise UnsupportedFormat("This 4D-GS network masks still regions, which Vivant does not read.", "Train it without.")
         box = array(weights, f"{prefix}grid.aabb", 2)
-        if box.shape != (2, 3) or not (box[0] != box[1]).all():
+        if box.shape != (2, 3) or not (np.abs(box[0] - box[1]) > 1e-9).all():
             raise BrokenFile("The network's box (grid.aabb) has no volume.", "Export it again.")
         levels: list[tuple[Floats, ...]] = []
         while f"{prefix}grid.grids.{len(levels)}.0" in weights and len(levels) < MOST_LEVELS:
@@ -132,7 +129,8 @@ class HexPlane(NetworkFamily):
         features = np.empty((len(self.points), channels), np.float32)
 
         def block(rows: slice) -> None:
-            features[rows] = self.network.still(self.points[rows])
+            with np.errstate(all="ignore"):
+                features[rows] = self.network.still(self.points[rows])
 
         in_blocks(block, len(features), ROWS)
         return features
@@ -143,16 +141,17 @@ class HexPlane(NetworkFamily):
         answers = {name: np.empty((len(self.points), HEADS[name][1]), np.float32) for name in self.heads}
 
         def block(rows: slice) -> None:
-            hidden = relu(self.network.hidden(self.points[rows], still[rows], time))
-            for name in self.heads:
-                first, second = self.network.heads[name]
-                answers[name][rows] = second(relu(first(hidden)))
+            with np.errstate(all="ignore"):
+                hidden = relu(self.network.hidden(self.points[rows], still[rows], time))
+                for name in self.heads:
+                    first, second = self.network.heads[name]
+                    answers[name][rows] = second(relu(first(hidden)))
 
         in_blocks(block, len(still), ROWS)
         return answers
 
-    def at(self, cloud: SplatCloud, time: float, camera: ArrayLike | None = None) -> SplatCloud:
-        answers = self.answers(float(np.clip(time, *self.time_range)))
+    def change(self, time: float) -> dict[str, Floats]:
+        answers = self.answers(time)
         change = {HEADS[name][0]: values for name, values in answers.items()}
         if "logits" in change:
             change["logits"] = change["logits"][:, 0]
@@ -160,7 +159,7 @@ class HexPlane(NetworkFamily):
             change["sh"] = change["sh"].reshape(-1, 16, 3)
         if self.multiplies and "quats" in change:
             change["turns"] = change.pop("quats")
-        return self.moved(cloud, change)
+        return change
 
 
 def _bilinear(plane: Floats, x: Floats, y: Floats) -> Floats:

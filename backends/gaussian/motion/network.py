@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ...common.errors import VivantError
 from ...common.rotations import multiply, normalise
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
+LARGEST = np.float32(1e12)
+"""A network that says more has gone wrong: the splat stays as it is."""
 THINNEST = np.float32(1e-8)
 """Standard deviation of a splat that its network shrinks to nothing or beyond."""
 
@@ -42,6 +44,18 @@ class NetworkFamily(Family):
     frame: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.eye(3))
     time_range: tuple[float, float] = (0.0, 1.0)
 
+    def change(self, time: float) -> dict[str, Floats]:
+        """What the network says of every splat at a time within the range, in its own frame: 'means' (N, 3) and 'quats'
+        (N, 4) to add, 'turns' (N, 4) to multiply by, 'scales' to add or 'log_scales' (N, 3), 'logits' (N,), 'sh' (N, K, 3).
+        """
+        raise NotImplementedError
+
+    def at(self, cloud: SplatCloud, time: float, camera: ArrayLike | None = None) -> SplatCloud:
+        with np.errstate(all="ignore"):
+            change = self.change(float(np.clip(time, *self.time_range)))
+            change = {name: np.where(np.abs(values) < LARGEST, values, np.float32(0)) for name, values in change.items()}
+            return self._changed(cloud, change)
+
     def select(self, index: Any) -> NetworkFamily:
         return dataclasses.replace(self, points=self.points[index], lengths=self.lengths[index])
 
@@ -56,10 +70,7 @@ class NetworkFamily(Family):
         """Raises VivantError: a network is no attribute of splats."""
         raise VivantError(f"Splats of the family {cls.name} move by a network.", "Read the folder that they came from.")
 
-    def moved(self, cloud: SplatCloud, change: Mapping[str, Floats]) -> SplatCloud:
-        """The still cloud after the changes that a network gives, in its frame: 'means' (N, 3) and 'quats' (N, 4) to add,
-        'turns' (N, 4) to multiply by, 'scales' to add or 'log_scales' (N, 3), 'logits' (N,), 'sh' (N, K, 3).
-        """
+    def _changed(self, cloud: SplatCloud, change: Mapping[str, Floats]) -> SplatCloud:
         changed: dict[str, Floats] = {}
         if "means" in change:
             changed["means"] = cloud.means + turn(change["means"], self.frame).astype(np.float32)
