@@ -124,7 +124,6 @@ def test_files_made_to_exhaust_memory_or_patience_are_refused(tmp_path, name, fi
         (b'#usda 1.0\n(\n    upAxis = "Y"\n)\ndef Mesh "a"\n{\n}\n', "USD file holds no Gaussian splats, but Mesh"),
         (pickle.dumps({"means": [1, 2]}, 2), "a Python pickle"),
         (b'[{"id": 0, "img_name": "a", "position": [0, 0, 0], "rotation": []}]', "a list of cameras"),
-        (b'{"version": 2, "count": 3, "means": {"files": []}}', "SOG"),
         (b'{"asset": {"version": "2.0"}}', "a glTF model"),
         (b"<!DOCTYPE html><html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS pointer"),
@@ -145,7 +144,6 @@ def test_files_that_are_something_else_are_named(tmp_path, content, words):
 @pytest.mark.parametrize(
     ("member", "words"),
     [
-        ("meta.json", "SOG"),
         ("frames_ply/list.txt", "zip archive without splats"), ("letter.txt", "zip archive without splats"),
     ],
 )  # fmt: skip

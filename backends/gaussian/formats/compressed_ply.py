@@ -84,7 +84,7 @@ def decode(data: Bytes) -> SplatCloud:
 def encode(cloud: SplatCloud) -> list[bytes]:
     """Splats are put in Morton order, so that those of a chunk lie close together and its bounds are tight."""
     cloud = change_axes(cloud, AXES)
-    cloud = cloud.select(_morton_order(cloud.means))
+    cloud = cloud.select(morton_order(cloud.means))
     count = len(cloud)
     rgb = sh.to_rgb(cloud.sh[:, 0])
     log_scales = np.log(np.maximum(cloud.scales, SMALLEST_SCALE))
@@ -187,7 +187,7 @@ def _quantise(values: Floats) -> tuple[Floats, tuple[Floats, Floats]]:
     return at.astype(np.float32), (low, high)
 
 
-def _morton_order(means: Floats) -> NDArray[np.int64]:
+def morton_order(means: Floats) -> NDArray[np.int64]:
     """Indices that walk through space along a Z curve, two million cells a side: a far outlier does no harm."""
     if not len(means):
         return np.empty(0, np.int64)

@@ -15,7 +15,7 @@ _DOWNLOAD = "Download the file itself."
 _MAGICS: list[tuple[int, bytes, str, str]] = [
     (0, b"\x89PNG", "a PNG image", _ASK),
     (0, b"\xff\xd8\xff", "a JPEG image", _ASK),
-    (8, b"WEBP", "a WebP image", "A SOG folder of WebP images is read by SuperSplat; convert it to PLY or SPZ."),
+    (8, b"WEBP", "a WebP image", "If it belongs to a SOG folder, give its meta.json."),
     (0, b"v/1\x01", "an OpenEXR image", _ASK),
     (4, b"ftyp", "a video", _ASK),
     (0, b"BLENDER", "a .blend file", "Open it with File > Open, or append from it."),
@@ -35,7 +35,6 @@ _MAGICS: list[tuple[int, bytes, str, str]] = [
 # what a zip archive is by a name inside it
 _ZIPS = [
     (rb"/?data\.pkl", "a PyTorch checkpoint", "Export the splats from the project that trained them as PLY."),
-    (rb"meta\.json", "a SOG file", _CONVERT),
     (rb"document\.json", "a SuperSplat project", "Open it in SuperSplat and export PLY or SPZ."),
     (rb"\.(?:ply|splat|spz)", "a damaged zip archive of splat files", "Download it again."),
     (rb"", "a zip archive without splats", _ASK),
@@ -44,7 +43,6 @@ _ZIPS = [
 # what a JSON text is by what it mentions
 _JSONS = [
     (rb'"lodLevels"|"filenames"', "the index of a streamed SOG file", _CONVERT),
-    (rb'"means"\s*:', "the index of a SOG folder", _CONVERT),
     (rb'"asset"\s*:\s*\{', "a glTF model", "Import it with File > Import > glTF 2.0."),
     (rb'"transform_matrix"|"img_name"', "a list of cameras", "Give the splats themselves; cameras are imported separately."),
     (rb"", "a JSON file", _ASK),
