@@ -13,6 +13,7 @@ from vivant.backends.common.progress import Progress
 from vivant.backends.gaussian import cache, cache_writer
 from vivant.backends.gaussian.cache import FrameCache
 from vivant.backends.gaussian.formats import read_splats
+from vivant.backends.gaussian.read_ahead import ReadAhead
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from network_weights import deformation_shapes, still_cloud, waves
@@ -86,6 +87,35 @@ def test_columns_that_stay_cost_nothing_and_differences_little(written):
     floats = 12 * len(cloud) * 4 * (3 + 4 + 3 + 1 + 12)
     assert path.stat().st_size < floats / 3
     assert not path.with_name(path.name + ".part").exists()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 9, 8, 7, 5, 5, 11, 10, 0), (11, 0, 1, 3, 5, 7)])
+def test_reading_ahead_gives_the_same_frames(written, order):
+    frames = FrameCache(written[1])
+    reader = ReadAhead(frames)
+    for frame in order:
+        found, expected = reader.read(frame), FrameCache(written[1]).read(frame)
+        assert found.keys() == expected.keys()
+        for name in found:
+            np.testing.assert_array_equal(found[name], expected[name])
+    reader.close()
+
+
+def test_the_frames_that_come_next_are_read_before_they_are_asked_for(written):
+    frames, asked = FrameCache(written[1]), []
+    plain = frames.read
+    frames.read = lambda frame: (asked.append(frame), plain(frame))[1]
+    reader = ReadAhead(frames)
+    reader.read(10)
+    reader.read(11)
+    coming = list(reader._coming.values())
+    assert list(reader._coming) == [0, 1, 2]  # the clip begins again
+    for future in coming:
+        future.result()
+    asked.clear()
+    reader.read(0)
+    assert 0 not in asked
+    reader.close()
 
 
 def test_frames_between_two_are_mixed_and_the_clip_s_ends_hold(written):
