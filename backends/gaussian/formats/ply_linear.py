@@ -69,7 +69,7 @@ def read(draft: FamilyDraft, columns: Mapping[str, Floats], header: Header, acti
 
 def time_range(draft: FamilyDraft, *times: Floats) -> tuple[float, float]:
     """From 0 to 1 where the times of all splats but a few lie about there, as they mostly do; else what they span."""
-    found = np.concatenate([values[draft.keep & np.isfinite(values)] for values in times])
+    found = np.concatenate([values[draft.keep & (np.abs(values) <= LATEST)] for values in times])
     low, high = np.quantile(found, (0.01, 0.99)) if len(found) else (0, 1)
     if low >= -0.2 and high <= 1.2:
         return 0.0, 1.0

@@ -101,9 +101,9 @@ def read(draft: FamilyDraft, columns: Mapping[str, Floats], header: Header, acti
     broken = np.zeros(count, bool)
 
     def block(rows: slice) -> Ndgs:
-        sizes = np.stack([columns[name][rows] for name in layout.sizes], axis=1).astype(np.float64)
-        lower = np.stack([columns[name][rows] for name in layout.lower], axis=1).astype(np.float64)
         with np.errstate(all="ignore"):
+            sizes = np.stack([columns[name][rows] for name in layout.sizes], axis=1).astype(np.float64)
+            lower = np.stack([columns[name][rows] for name in layout.lower], axis=1).astype(np.float64)
             sizes = np.exp(np.clip(sizes, -20, 20)) if raw else np.clip(sizes, 1e-9, 1e9)
             lower = 2 * _sigmoid(lower) - 1 if raw else lower
         broken[rows] = ~(np.isfinite(sizes).all(axis=1) & np.isfinite(lower).all(axis=1))

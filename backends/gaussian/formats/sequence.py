@@ -7,12 +7,14 @@ another clip.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -169,13 +171,24 @@ def _still(cloud: SplatCloud) -> SplatCloud:
 def _members(path: Path) -> list[str]:
     """Names of the files in a zip archive.  Raises BrokenFile for damaged ones and for lists made to exhaust memory."""
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, _seeking():
             _check_directory(file.read, file.seek, path.stat().st_size)
             file.seek(0)
             with zipfile.ZipFile(file) as archive:
                 return [info.filename for info in archive.infolist() if not info.is_dir()]
     except _BAD_ZIP as error:
-        raise BrokenFile(f"The zip archive is damaged: {error}.", "Download it again.") from error
+        raise BrokenFile(f"The zip archive is damaged: {_words(error)}.", "Download it again.") from error
+
+
+@contextlib.contextmanager
+def _seeking() -> Iterator[None]:
+    """Turns the system's refusal to go where a damaged archive points into what it is."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise zipfile.BadZipFile("it points outside of itself") from error
 
 
 def _check_directory(read: Callable[[int], bytes], seek: Callable[[int], int], size: int) -> None:
@@ -194,11 +207,15 @@ def _check_directory(read: Callable[[int], bytes], seek: Callable[[int], int], s
 def _unzip(path: Path, name: str) -> Bytes:
     """One file of an archive.  Raises BrokenFile where it is damaged or unpacks to far more than a capture would."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _seeking(), zipfile.ZipFile(path) as archive:
             info = archive.getinfo(name)
             compression.check_expansion(info.file_size, info.compress_size)
             with archive.open(info) as member:
                 content = member.read(info.file_size)
     except (*_BAD_ZIP, KeyError) as error:
-        raise BrokenFile(f"{name} in the zip archive is damaged: {error}.", "Download it again.") from error
+        raise BrokenFile(f"{name} in the zip archive is damaged: {_words(error)}.", "Download it again.") from error
     return np.frombuffer(content, np.uint8)
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
