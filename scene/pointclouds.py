@@ -81,7 +81,7 @@ def write(cloud: SplatCloud, name: str) -> bpy.types.PointCloud:
         write_attribute(points, column, values, "FLOAT")
     if cloud.family is not None:
         for column, values in cloud.family.attributes().items():
-            write_attribute(points, column, values, "QUATERNION" if column.endswith(":rotation") else None)
+            write_attribute(points, column, values)
     if hasattr(points, "type"):
         points.type = "GAUSSIAN_SPLAT"
     return points

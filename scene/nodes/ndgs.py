@@ -24,9 +24,10 @@ def _build(g: Nodes) -> None:
     seen = g.combine(*(g.dot(g.attribute(f"view:slope_{axis}", "FLOAT_VECTOR"), e) for axis in "xyz"))
     path = g.vector("ADD", seen, g.scale(g.attribute("velocity:1", "FLOAT_VECTOR"), d))
 
-    back = g("FunctionNodeInvertRotation", (g.attribute("view:rotation", "QUATERNION"),))
-    along = g.vector("DIVIDE", g("FunctionNodeRotateVector", (e, back)), g.attribute("view:widths", "FLOAT_VECTOR"))
-    exponent = g.add(g.dot(along, along), moving.bell(g, d))
+    exponent = moving.bell(g, d)
+    for axis in "xyz":
+        along = g.dot(g.attribute(f"view:fall_{axis}", "FLOAT_VECTOR"), e)
+        exponent = g.math("MULTIPLY_ADD", along, along, exponent)
 
     # opacities first: the view is that of the points where they were
     geometry = moving.fade(g, geometry, moving.decay(g, exponent))

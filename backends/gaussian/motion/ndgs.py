@@ -2,8 +2,8 @@
 """6D and 7D Gaussians: Gaussians in space, direction of view (and time), cut where they are looked at and when.
 
 With v the direction from the camera to the mean, e = v - view_mean and d = t - center, a splat lies at
-mean + view_slope e + velocity d, with opacity * exp(-|R^T e / view_widths|^2) * exp(-(d / width)^2), R the turn
-of view_quats.  Its shape is the same from everywhere and at any time: that of the cloud.
+mean + view_slope e + velocity d, with opacity * exp(-|view_fall e|^2) * exp(-(d / width)^2).  Its shape is the same
+from everywhere and at any time: that of the cloud.
 Sources: Gao et al., "6DGS" (2410.04974) and "7DGS" (2503.07946), without the latter's refinement network; the
 exponents lambda (v - mean)^2 / variance, without a half, as in the authors' code.
 """
@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ...common import rotations
 from ...common.threads import in_blocks
-from ..axes import turn, turn_quats
+from ..axes import turn
 from ..covariance import SMALLEST_VARIANCE, decompose
 from .family import Family
 
@@ -34,15 +34,15 @@ LAMBDA = 0.35
 """How much of the exponents counts where a file does not say it."""
 
 _COLUMNS = (
-    *("view_mean", "view_slope", "view_quats", "view_widths", "view_time", "view_lambda"),
+    *("view_mean", "view_slope", "view_fall", "view_time", "view_lambda"),
     *("velocity", "center", "width", "time_lambda"),
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Ndgs(Family):
-    """Per splat: view_mean (N, 3) unit; view_slope (N, 3, 3), metres per unit of direction; view_quats (N, 4) and
-    view_widths (N, 3), the ellipsoid of directions; velocity (N, 3); center (N,); width (N,), infinite for 6D.
+    """Per splat: view_mean (N, 3) unit; view_slope (N, 3, 3), metres per unit of direction; view_fall (N, 3, 3), which
+    measures directions in widths of the bell; velocity (N, 3); center (N,); width (N,), infinite for 6D.
 
     Only files need the rest: view_time (N, 3), the covariance of direction and time, and the shares view_lambda
     and time_lambda (N,) that are part of the widths (width^2 = variance / lambda).
@@ -50,14 +50,13 @@ class Ndgs(Family):
 
     name: ClassVar[str] = "NDGS"
     ATTRIBUTES: ClassVar[tuple[str, ...]] = (
-        *("view:mean", "view:slope_x", "view:slope_y", "view:slope_z", "view:rotation", "view:widths", "view:time"),
-        *("view:lambda", "velocity:1", "time:center", "time:width", "time:lambda"),
+        *("view:mean", "view:slope_x", "view:slope_y", "view:slope_z", "view:fall_x", "view:fall_y", "view:fall_z"),
+        *("view:time", "view:lambda", "velocity:1", "time:center", "time:width", "time:lambda"),
     )
 
     view_mean: Floats
     view_slope: Floats
-    view_quats: Floats
-    view_widths: Floats
+    view_fall: Floats
     view_time: Floats
     view_lambda: Floats
     velocity: Floats
@@ -81,7 +80,7 @@ class Ndgs(Family):
             lengths = np.linalg.norm(towards, axis=1, keepdims=True)
             e = np.where(lengths > 0, towards / np.where(lengths > 0, lengths, 1), 0) - self.view_mean
             means += np.einsum("nij,nj->ni", self.view_slope, e)
-            exponent += np.square(rotations.rotate(rotations.conjugate(self.view_quats), e) / self.view_widths).sum(axis=1)
+            exponent += np.square(np.einsum("nij,nj->ni", self.view_fall, e)).sum(axis=1)
         return cloud.replace(means=means, opacities=cloud.opacities * np.exp(-exponent), family=None)
 
     def select(self, index: Any) -> Ndgs:
@@ -91,27 +90,25 @@ class Ndgs(Family):
         return dataclasses.replace(
             self,
             view_mean=turn(self.view_mean, change),
-            view_slope=np.asarray(change, np.float32) @ self.view_slope @ np.asarray(change.T, np.float32),
-            view_quats=turn_quats(self.view_quats, change),
-            view_widths=self.view_widths @ np.abs(change.T).astype(np.float32),
+            view_slope=turn(turn(self.view_slope, change).swapaxes(1, 2), change).swapaxes(1, 2),
+            view_fall=turn(self.view_fall, change),
             view_time=turn(self.view_time, change),
             velocity=turn(self.velocity, change),
         )
 
     def attributes(self) -> Mapping[str, Floats]:
-        slope_x, slope_y, slope_z = self.view_slope.transpose(1, 0, 2)
         columns = (
-            *(self.view_mean, slope_x, slope_y, slope_z, self.view_quats, self.view_widths, self.view_time),
-            *(self.view_lambda, self.velocity, self.center, self.width, self.time_lambda),
+            *(self.view_mean, *self.view_slope.transpose(1, 0, 2), *self.view_fall.transpose(1, 0, 2)),
+            *(self.view_time, self.view_lambda, self.velocity, self.center, self.width, self.time_lambda),
         )
         return dict(zip(self.ATTRIBUTES, columns, strict=True))
 
     @classmethod
     def from_attributes(cls, columns: Mapping[str, Floats], time_range: tuple[float, float] = (0.0, 1.0)) -> Ndgs:
         """The family whose `attributes` these are."""
-        slope = np.stack([columns[f"view:slope_{axis}"] for axis in "xyz"], axis=1)
-        rest = (columns[name] for name in cls.ATTRIBUTES[4:])
-        return cls(columns["view:mean"], slope, *rest, time_range=time_range)  # type: ignore[misc, arg-type]
+        slope, fall = (np.stack([columns[f"view:{name}_{axis}"] for axis in "xyz"], axis=1) for name in ("slope", "fall"))
+        rest = (columns[name] for name in cls.ATTRIBUTES[7:])
+        return cls(columns["view:mean"], slope, fall, *rest, time_range=time_range)  # type: ignore[misc, arg-type]
 
 
 def condition(
@@ -123,8 +120,7 @@ def condition(
     """
     count, dims = covariance.shape[:2]
     quats, scales = np.empty((count, 4), np.float32), np.empty((count, 3), np.float32)
-    view_quats, view_widths = np.empty((count, 4), np.float32), np.empty((count, 3), np.float32)
-    slope = np.zeros((count, 3, 4), np.float32)
+    fall, slope = np.empty((count, 3, 3), np.float32), np.zeros((count, 3, 4), np.float32)
 
     def block(rows: slice) -> None:
         whole = covariance[rows].astype(np.float64)
@@ -132,8 +128,8 @@ def condition(
         gain = np.linalg.solve(whole[:, 3:, 3:], across)
         slope[rows, :, : dims - 3] = gain.transpose(0, 2, 1)
         quats[rows], scales[rows] = decompose(whole[:, :3, :3] - across.transpose(0, 2, 1) @ gain)
-        view_quats[rows], widths = decompose(whole[:, 3:6, 3:6])
-        view_widths[rows] = widths / np.sqrt(view_lambda[rows, None])
+        turns, widths = decompose(whole[:, 3:6, 3:6])
+        fall[rows] = rotations.matrix(turns).transpose(0, 2, 1) * (np.sqrt(view_lambda[rows, None]) / widths)[:, :, None]
 
     in_blocks(block, count)
     width: Array
@@ -146,8 +142,7 @@ def condition(
     family = Ndgs(
         np.asarray(view_mean, np.float32),
         np.ascontiguousarray(slope[:, :, :3]),
-        view_quats,
-        view_widths,
+        fall,
         np.ascontiguousarray(view_time, np.float32),
         np.asarray(view_lambda, np.float32),
         np.ascontiguousarray(slope[:, :, 3]),
@@ -161,12 +156,11 @@ def condition(
 def factor(quats: Array, scales: Array, family: Ndgs, dims: int) -> NDArray[np.float64]:
     """Matrices F (N, dims, dims) such that F F^T are the joint covariances of which this is the cut; inverse of `condition`."""
     query = np.zeros((len(quats), dims - 3, dims - 3))
-    turned = rotations.matrix(family.view_quats.astype(np.float64))
-    widths = (family.view_widths * np.sqrt(family.view_lambda, dtype=np.float64)[:, None])[:, None, :]
-    query[:, :3, :3] = turned * widths
+    fall = family.view_fall.astype(np.float64) / np.sqrt(family.view_lambda, dtype=np.float64)[:, None, None]
+    query[:, :3, :3] = np.linalg.inv(fall)
     gain = family.view_slope.astype(np.float64)
     if dims == 7:
-        along = (family.view_time[:, None, :].astype(np.float64) @ turned)[:, 0] / widths[:, 0]
+        along = np.einsum("nij,nj->ni", fall, family.view_time)
         variance = np.square(family.width, dtype=np.float64) * family.time_lambda
         query[:, 3, :3] = along
         query[:, 3, 3] = np.sqrt(np.maximum(variance - np.square(along).sum(axis=1), SMALLEST_VARIANCE))
