@@ -27,6 +27,7 @@ from . import (
     ply,
     ply_header,
     ply_motion,
+    ply_network,
     sequence,
     sog,
     splat,
@@ -61,10 +62,10 @@ FORMATS = (
     Format(
         f"{ply.NAME} with a network",
         (),
-        checkpoint.has_decoder,
-        read=checkpoint.read_decoded,
+        ply_network.has_network,
+        read=ply_network.read,
         overridable=True,
-        holds={"STG full": 0},
+        holds={"STG full": 0, "NDGS refined": 3},
         extras=True,
     ),
     Format(
@@ -83,6 +84,7 @@ FORMATS = (
         compressed_ply.encode,
         holds={STILL: 4},
         precision="within chunks of 256: positions and scales 11, 10 and 11 bits, rotations 10, colours and SH 8",
+        clips=compressed_ply.clips,
     ),
     Format(
         ply.NAME,
@@ -113,6 +115,7 @@ FORMATS = (
         splatv.encode,
         holds={STILL: 0, "STG": 0},
         precision="positions float32, rotations, scales and motion float16, colours and opacities 8 bits",
+        clips=splatv.clips,
     ),
     Format(
         gltf.NAME,
@@ -192,6 +195,7 @@ FORMATS = (
         splat.encode,
         holds={STILL: 0},
         precision="positions and scales float32, rotations, colours and opacities 8 bits",
+        clips=splat.clips,
     ),
 )
 """Every format; content is shown to them in this order."""

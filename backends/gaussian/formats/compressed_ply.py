@@ -112,6 +112,12 @@ def encode(cloud: SplatCloud) -> list[bytes]:
     return [header, chunks.tobytes(), words.tobytes(), levels.tobytes()]
 
 
+def clips(cloud: SplatCloud) -> list[str]:
+    """What of a cloud is out of the format's range."""
+    beyond = np.abs(cloud.sh[:, 1:]).max(initial=0) > 4
+    return ["Spherical harmonics beyond -4 to 4 are clipped: compressed PLY holds no others."] if beyond else []
+
+
 def _bounds(header: Header, chunk: ply_header.Columns, count: int) -> dict[str, tuple[Floats, Floats]]:
     """Lower and upper ends (chunks, 3) of each quantity; old files have no colour bounds: 0 to 1."""
     names = header.element("chunk").columns
