@@ -119,7 +119,8 @@ def decode(data: Bytes, overrides: Overrides | None = None) -> SplatCloud:
         draft.scales[:, 2] = max(1e-6 * _extent(draft.means[draft.keep]), SMALLEST_SCALE)
     if motion:
         columns = {name: draft.extras.pop(name) for name in own}
-        draft.family = motion.read(draft, columns, header, overrides.activation if overrides else "")
+        with np.errstate(all="ignore"):  # what is not finite is looked for, and mended
+            draft.family = motion.read(draft, columns, header, overrides.activation if overrides else "")
 
     warnings = [
         *dialect.warnings,

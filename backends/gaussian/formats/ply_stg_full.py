@@ -28,7 +28,7 @@ _TEMPORAL = ("f_t_0", "f_t_1", "f_t_2")
 
 def columns(types: Collection[str]) -> tuple[str, ...]:
     """The features beyond the base colours."""
-    full = {*_SPECULAR, *_TEMPORAL, "trbf_center", "trbf_scale", "motion_8"} <= set(types)
+    full = {*_SPECULAR, *_TEMPORAL, "trbf_center", "trbf_scale", *(f"motion_{i}" for i in range(9))} <= set(types)
     return (*_SPECULAR, *_TEMPORAL) if full else ()
 
 

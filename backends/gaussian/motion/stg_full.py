@@ -66,7 +66,8 @@ class StgFull(Stg):
             base = np.clip(base, 1e-6, 1 - 1e-6)
             base = np.log(base / (1 - base))
         decoded = base + np.maximum(inputs @ hidden.T, 0) @ output.T
-        rgb = 1 / (1 + np.exp(-decoded)) if sigmoid else np.clip(decoded, 0, 1)
+        with np.errstate(over="ignore"):
+            rgb = 1 / (1 + np.exp(-decoded)) if sigmoid else np.clip(decoded, 0, 1)
         return still.replace(sh=sh.to_base(rgb)[:, None])
 
     def select(self, index: Any) -> Self:
