@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 from vivant.backends.common.errors import BrokenFile, UnsupportedFormat, VivantError
+from vivant.backends.gaussian.axes import change_axes, to_blender
+from vivant.backends.gaussian.covariance import covariances
 from vivant.backends.gaussian.formats import checkpoint, network_scene, ply, read_splats
 from vivant.backends.gaussian.motion.control_nodes import ControlNodes
 from vivant.backends.gaussian.motion.deformation import Deformable
 from vivant.backends.gaussian.motion.hexplane import HexPlane
+from vivant.backends.gaussian.motion.ndgs import Ndgs
+from vivant.backends.gaussian.motion.refined import Refined
 from vivant.backends.gaussian.motion.rotor4d import Rotor4D, cut
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -238,20 +242,6 @@ def test_files_without_splats_and_with_odd_shapes_are_refused(value):
         read_checkpoint(value)
 
 
-def test_the_colour_network_of_spacetime_gaussians_is_found_beside_the_ply(tmp_path):
-    path = tmp_path / "point_cloud.ply"
-    assert checkpoint.stg_decoder(path) is None
-    random = np.random.default_rng(0)
-    layers = {"mlp1.weight": random.normal(size=(6, 12, 1, 1)), "mlp2.weight": random.normal(size=(3, 6, 1, 1))}
-    path.with_suffix(".pt").write_bytes(saved(layers))
-    decoder = checkpoint.stg_decoder(path)
-    np.testing.assert_array_equal(decoder.hidden, layers["mlp1.weight"][:, :, 0, 0])
-    np.testing.assert_array_equal(decoder.output, layers["mlp2.weight"][:, :, 0, 0])
-    path.with_suffix(".pt").write_bytes(saved({"mlp1.weight": np.ones(3)}))
-    with pytest.raises(BrokenFile, match=r"point_cloud\.pt"):
-        checkpoint.stg_decoder(path)
-
-
 def test_all_of_it_is_opened_as_any_other_file_is(tmp_path):
     scene(tmp_path / "moving", waves(deformation_shapes(), 0.05))
     for path in (tmp_path / "moving", tmp_path / "moving" / "point_cloud" / "iteration_30000" / "point_cloud.ply"):
@@ -276,4 +266,102 @@ def test_full_spacetime_gaussians_are_read_with_the_network_beside_them(tmp_path
     read = read_splats(tmp_path / "full.ply")
     assert read.family.decoder is not None
     assert not any("(.pt)" in text for text in read.source.warnings)
+    np.testing.assert_array_equal(read.family.decoder.hidden, layers["mlp1.weight"][:, :, 0, 0])
+    np.testing.assert_array_equal(read.family.decoder.output, layers["mlp2.weight"][:, :, 0, 0])
     assert np.abs(read.at(0.5, camera=(5, 5, 5)).sh - read.at(0.5).sh).max() > 0.1
+    (tmp_path / "full.pt").write_bytes(saved({"mlp1.weight": np.ones(3)}))
+    with pytest.raises(BrokenFile, match=r"full\.pt"):
+        read_splats(tmp_path / "full.ply")
+
+
+def refined_columns(count=4, seed=9):
+    """7D Gaussians, raw."""
+    random = np.random.default_rng(seed)
+    names = ["mean_view_0", "mean_view_1", "mean_view_2", "mean_time_0", "lambda_opc", "lambda_opc_time"]
+    columns = {name: random.normal(size=count) for name in names}
+    columns |= {f"scale_{i}": random.normal(-1.5, 0.3, count) for i in range(7)}
+    return columns | {f"l_triangle_{i}": random.normal(size=count) for i in range(21)}
+
+
+def refinement(size=0.05, waves=6, width=64, seed=2):
+    random = np.random.default_rng(seed)
+    weights = {}
+    for name, outputs in {"mean": 3, "time": 1, "view": 3, "shape": 28}.items():
+        for place, (rows, inputs) in {0: (width, 7 + 2 * waves), 2: (outputs, width)}.items():
+            weights[f"refine.{name}.{place}.weight"] = (size * random.normal(size=(rows, inputs))).astype(np.float32)
+            weights[f"refine.{name}.{place}.bias"] = (size * random.normal(size=rows)).astype(np.float32)
+    return weights
+
+
+def refined_scene(folder, weights):
+    cloud = still_cloud(coefficients=1)
+    columns = refined_columns()
+    names = [f"scale_{i}" for i in range(3)]
+    write_ply(
+        folder / "seven.ply", cloud.replace(scales=np.exp(np.column_stack([columns.pop(name) for name in names]))), **columns
+    )
+    (folder / "seven.pt").write_bytes(saved(weights))
+    return folder / "seven.ply"
+
+
+def test_a_refinement_that_says_nothing_leaves_7d_gaussians_as_they_are(tmp_path):
+    path = refined_scene(tmp_path, {name: 0 * value for name, value in refinement().items()})
+    refined = read_splats(path)
+    assert isinstance(refined.family, Refined)
+    path.with_suffix(".pt").unlink()
+    plain = read_splats(path)
+    assert isinstance(plain.family, Ndgs)
+    for time, camera in ((0.3, (2, 1, -4)), (0.9, None)):
+        a, b = refined.at(time, camera), plain.at(time, camera)
+        np.testing.assert_allclose(a.means, b.means, atol=1e-5)
+        np.testing.assert_allclose(a.opacities, b.opacities, atol=1e-5)
+        np.testing.assert_allclose(covariances(a.quats, a.scales), covariances(b.quats, b.scales), rtol=1e-4, atol=1e-6)
+
+
+def test_a_refined_splat_is_the_cut_of_its_corrected_covariance(tmp_path):
+    """Against the formulas written out for each splat, with an inverse instead of a factor, in float64."""
+    weights = refinement()
+    cloud = read_splats(refined_scene(tmp_path, weights))
+    time, camera = 0.4, np.array([1.0, -2.0, -5.0])
+    moved = cloud.at(time, camera)
+    raw = {name: np.float32(column).astype(float) for name, column in refined_columns().items()}
+    waves = np.ravel([(np.sin(np.pi * time * 2**k), np.cos(np.pi * time * 2**k)) for k in range(6)])
+    for i in range(4):
+        view = np.array([raw[f"mean_view_{k}"][i] for k in range(3)])
+        view /= np.linalg.norm(view)
+        best = 1 / (1 + np.exp(-raw["mean_time_0"][i]))
+        seen = np.concatenate([cloud.means[i], [best], view, waves])
+        said = {}
+        for name in ("mean", "time", "view", "shape"):
+            hidden = weights[f"refine.{name}.0.weight"] @ seen + weights[f"refine.{name}.0.bias"]
+            said[name] = weights[f"refine.{name}.2.weight"] @ np.maximum(hidden, 0) + weights[f"refine.{name}.2.bias"]
+        sizes = np.exp([raw[f"scale_{k}"][i] + said["shape"][k] for k in range(7)])
+        factor = np.eye(7)
+        factor[np.tril_indices(7, -1)] = [
+            2 / (1 + np.exp(-raw[f"l_triangle_{k}"][i] - said["shape"][7 + k])) - 1 for k in range(21)
+        ]
+        factor = np.diag(sizes) @ factor
+        whole = factor @ factor.T
+        mean = cloud.means[i] + said["mean"]
+        away = np.append((mean - camera) / np.linalg.norm(mean - camera), time)
+        view = view + said["view"]
+        away -= np.append(view / np.linalg.norm(view), best + said["time"][0])
+        np.testing.assert_allclose(moved.means[i], mean + whole[:3, 3:] @ np.linalg.inv(whole[3:, 3:]) @ away, atol=2e-4)
+        shape = np.linalg.inv(np.linalg.inv(whole)[:3, :3])
+        np.testing.assert_allclose(covariances(moved.quats[i : i + 1], moved.scales[i : i + 1])[0], shape, rtol=2e-3, atol=1e-5)
+        share = 1 / (1 + np.exp(-np.array([raw["lambda_opc"][i], raw["lambda_opc_time"][i]])))
+        power = share[0] * away[:3] @ np.linalg.inv(whole[3:6, 3:6]) @ away[:3] + share[1] * away[3] ** 2 / whole[6, 6]
+        np.testing.assert_allclose(moved.opacities[i], cloud.opacities[i] * np.exp(-power), atol=1e-4)
+
+
+def test_refined_splats_move_alike_in_every_frame(tmp_path):
+    cloud = read_splats(refined_scene(tmp_path, refinement()))
+    camera = np.array([1.0, -2.0, -5.0])
+    for axes in ("RUB", "RFU"):
+        turned = change_axes(cloud, axes)
+        there = to_blender(axes).T @ to_blender("RDF") @ camera
+        again, moved = change_axes(turned.at(0.6, there), "RDF"), cloud.at(0.6, camera)
+        np.testing.assert_allclose(again.means, moved.means, atol=1e-5)
+        np.testing.assert_allclose(again.opacities, moved.opacities, atol=1e-5)
+        np.testing.assert_allclose(covariances(again.quats, again.scales), covariances(moved.quats, moved.scales), atol=1e-5)
+    np.testing.assert_allclose(cloud.select([2, 0]).at(0.6, camera).means, cloud.at(0.6, camera).means[[2, 0]], atol=1e-6)

@@ -17,8 +17,7 @@ import numpy as np
 
 from ...common.errors import BrokenFile, UnsupportedFormat
 from ..cloud import SplatCloud
-from ..motion.stg_full import Decoder, StgFull
-from . import files, ply, ply_header, torch_file
+from . import ply, torch_file
 from .format import Overrides
 from .ply_header import Bytes
 
@@ -50,43 +49,6 @@ def decode(data: Bytes, overrides: Overrides | None = None) -> SplatCloud:
     return dataclasses.replace(cloud, source=dataclasses.replace(cloud.source, format=NAME, encoded=None))
 
 
-def has_decoder(data: Bytes, path: Path) -> bool:
-    """Whether this is a PLY of full spacetime Gaussians with their network beside it."""
-    if not ply_header.is_ply(data[:8].tobytes()) or not path.is_file() or not path.with_suffix(".pt").is_file():
-        return False
-    header = ply_header.parse(data[: ply_header.LONGEST_HEADER].tobytes())
-    return any("f_t_0" in element.columns for element in header.elements)
-
-
-def read_decoded(path: Path, overrides: Overrides | None = None) -> SplatCloud:
-    """Full spacetime Gaussians with the network that makes their colours."""
-    cloud = ply.decode(files.load(path), overrides)
-    if not isinstance(cloud.family, StgFull):
-        return cloud
-    kept = tuple(text for text in cloud.source.warnings if "(.pt)" not in text)
-    family = dataclasses.replace(cloud.family, decoder=stg_decoder(path))
-    return dataclasses.replace(cloud, family=family, source=dataclasses.replace(cloud.source, warnings=kept))
-
-
-def stg_decoder(path: Path) -> Decoder | None:
-    """The network that makes the colours of full spacetime Gaussians, from the .pt file beside their PLY, if there is one.
-
-    Raises BrokenFile when there is one that is something else.
-    """
-    beside = path.with_suffix(".pt")
-    if not beside.is_file():
-        return None
-    with files.reading(beside):
-        weights = torch_file.load(files.view(beside))
-    layers = []
-    for name, shape in (("mlp1.weight", (6, 12)), ("mlp2.weight", (3, 6))):
-        layer = weights.get(name) if isinstance(weights, dict) else None
-        if not isinstance(layer, np.ndarray) or layer.size != shape[0] * shape[1] or not np.isfinite(layer).all():
-            raise BrokenFile(f"'{beside.name}' is no network of spacetime Gaussians.", "Move it away, or export it again.")
-        layers.append(layer.reshape(shape).astype(np.float64))
-    return Decoder(layers[0], layers[1])
-
-
 def _tensors(value: Any) -> dict[str, np.ndarray]:
     """Tensors by 4DGS's names, whatever kind of checkpoint it is."""
     state = value[0] if isinstance(value, tuple) and len(value) == 2 else value
@@ -97,8 +59,8 @@ def _tensors(value: Any) -> dict[str, np.ndarray]:
             raise UnsupportedFormat(
                 "This is the network of a scene without its splats.", "Give the folder of the trained scene."
             )
-        if {"mlp1.weight", "mlp2.weight"} <= state.keys():
-            raise UnsupportedFormat("This is the colour network of spacetime Gaussians.", "Give the PLY beside it.")
+        if {"mlp1.weight", "refine.mean.0.weight"} & state.keys():
+            raise UnsupportedFormat("This is a network that goes with a PLY.", "Give the PLY beside it.")
         named = {name: state.get(name) for name in _STATE.values()}
     elif isinstance(state, tuple) and len(state) in (12, 19):
         named = {name: state[place] for place, name in _STATE.items() if place < 7 or len(state) == 19}

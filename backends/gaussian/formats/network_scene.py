@@ -182,7 +182,7 @@ def _lengths(cloud: SplatCloud, data: Bytes) -> tuple[Floats, list[str]]:
     if not {"rot_0", "rot_1", "rot_2", "rot_3"} <= header.element("vertex").columns.keys():
         return np.ones(count, np.float32), []
     row = table(slice(0, count))
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         lengths = np.sqrt(sum(np.square(row[f"rot_{i}"].astype(np.float64)) for i in range(4)))
     return np.where((lengths > 1e-12) & (lengths < 1e18), lengths, 1).astype(np.float32), []
 

@@ -7,10 +7,9 @@ Source: Huang et al., "SC-GS: Sparse-Controlled Gaussian Splatting", and the sha
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +94,7 @@ class ControlNodes(NetworkFamily):
 
     name: ClassVar[str] = "Control Nodes"
     ATTRIBUTES: ClassVar[tuple[str, ...]] = (*NetworkFamily.ATTRIBUTES, "node:index", "node:share")
+    PER_SPLAT: ClassVar[tuple[str, ...]] = (*NetworkFamily.PER_SPLAT, "index", "share")
 
     nodes: Nodes
     index: NDArray[np.intp]
@@ -110,15 +110,6 @@ class ControlNodes(NetworkFamily):
             "quats": self._mixed(answers["gaussian_rotation"]),
             "scales": self._mixed(answers["gaussian_scaling"]),
         }
-
-    def select(self, index: Any) -> ControlNodes:
-        return dataclasses.replace(
-            self,
-            points=self.points[index],
-            lengths=self.lengths[index],
-            index=self.index[index],
-            share=self.share[index],
-        )
 
     def attributes(self) -> Mapping[str, Floats]:
         columns = {"node:index": self.index.astype(np.float32), "node:share": self.share}

@@ -39,6 +39,9 @@ class NetworkFamily(Family):
 
     ATTRIBUTES: ClassVar[tuple[str, ...]] = ("canonical:point", "canonical:length")
 
+    PER_SPLAT: ClassVar[tuple[str, ...]] = ("points", "lengths")
+    """Names of the fields that hold a row a splat."""
+
     points: Floats
     lengths: Floats
     frame: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.eye(3))
@@ -56,10 +59,10 @@ class NetworkFamily(Family):
             change = {name: np.where(np.abs(values) < LARGEST, values, np.float32(0)) for name, values in change.items()}
             return self._changed(cloud, change)
 
-    def select(self, index: Any) -> NetworkFamily:
-        return dataclasses.replace(self, points=self.points[index], lengths=self.lengths[index])
+    def select(self, index: Any) -> Self:
+        return dataclasses.replace(self, **{name: getattr(self, name)[index] for name in self.PER_SPLAT})
 
-    def change_axes(self, change: NDArray[np.floating]) -> NetworkFamily:
+    def change_axes(self, change: NDArray[np.floating]) -> Self:
         return dataclasses.replace(self, frame=change @ self.frame)
 
     def attributes(self) -> Mapping[str, Floats]:
