@@ -136,46 +136,68 @@ def write(path: Path, base: SplatCloud, times: Sequence[float], clouds: Iterable
             writer.add(cloud)
 
 
-def bake(cloud: SplatCloud, path: Path, times: Sequence[float], source: str, progress: Progress) -> None:
-    """Cache a moving cloud at all times, going on where an earlier bake of the same was stopped."""
+def bake(
+    cloud: SplatCloud,
+    path: Path,
+    times: Sequence[float],
+    source: str,
+    progress: Progress,
+    cameras: NDArray[np.floating] | None = None,
+) -> None:
+    """Cache a moving cloud at all times, going on where an earlier bake of the same was stopped.
+
+    cameras: the camera's centre (T, 3) at each time, in the cloud's axes, for families that depend on the view.
+    """
     base = cloud.replace(family=None)
     parts = [cloud.select(slice(start, start + ROWS)) for start in range(0, len(cloud), ROWS)]
     with CacheWriter(path, base, times, source) as writer:
         while writer.done < len(times):
+            camera = None if cameras is None else cameras[writer.done]
             done = []
             for i, part in enumerate(parts):
                 progress(writer.done + i / len(parts), len(times), "Baking frames")
-                done.append(part.at(times[writer.done]))
+                done.append(part.at(times[writer.done], camera))
             writer.add(_joined(base, done))
 
 
 def request(
-    scene: Path, path: Path, times: Sequence[float], index: NDArray[Any] | None = None
+    scene: Path,
+    path: Path,
+    times: Sequence[float],
+    index: NDArray[Any] | None = None,
+    cameras: NDArray[np.floating] | None = None,
 ) -> tuple[dict[str, Any], Arrays]:
     """Parameters and arrays of the job: bake a scene's file or folder at times into a cache at `path`.
 
-    index: the splats (integers or a mask) that are left of those in the file.
+    index: the splats (integers or a mask) that are left of those in the file; cameras: as in `bake`, in the file's axes.
     """
     parameters = {"scene": str(scene), "path": str(path), "times": [float(time) for time in times]}
-    return parameters, {} if index is None else {"index": np.asarray(index)}
+    arrays = {"index": index, "cameras": cameras}
+    return parameters, {name: np.asarray(array) for name, array in arrays.items() if array is not None}
 
 
 def run(parameters: dict[str, Any], arrays: Mapping[str, NDArray[Any]], progress: Progress) -> tuple[dict[str, Any], Arrays]:
-    """Engine job 'splats.bake': values path, frames and bytes of the cache.  A stopped bake goes on when it is run again."""
-    scene, path = Path(parameters["scene"]), Path(parameters["path"])
-    progress(0, len(parameters["times"]), "Reading the scene")
+    """Engine job 'splats.bake': values path, frames, bytes and source of the cache.  A stopped bake goes on when run again."""
+    scene, path, times = Path(parameters["scene"]), Path(parameters["path"]), parameters["times"]
+    progress(0, len(times), "Reading the scene")
     cloud = read_splats(scene)
     if not cloud.family:
         raise VivantError(f"'{scene.name}' does not move.", "Give a scene with a motion family.")
-    index = arrays.get("index")
-    if index is not None:
-        cloud = cloud.select(np.asarray(index))
-    found = network_scene.find(scene)
-    files = [file for file in (found.splats, found.network, found.settings) if file.is_file()] if found else [scene]
-    picked = hashlib.sha256(np.ascontiguousarray(index).tobytes()).hexdigest() if index is not None else ""
-    source = fingerprint((file for file in files if file.is_file()), times=parameters["times"], index=picked)
-    bake(cloud, path, parameters["times"], source, progress)
-    return {"path": str(path), "frames": len(parameters["times"]), "bytes": path.stat().st_size, "source": source}, {}
+    if "index" in arrays:
+        cloud = cloud.select(np.asarray(arrays["index"]))
+    given = {name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for name, array in arrays.items()}
+    source = fingerprint(sources(scene), times=times, **given)
+    bake(cloud, path, times, source, progress, arrays.get("cameras"))
+    return {"path": str(path), "frames": len(times), "bytes": path.stat().st_size, "source": source}, {}
+
+
+def sources(scene: Path) -> list[Path]:
+    """The files that a scene is read from."""
+    if found := network_scene.find(scene):
+        files = [found.splats, found.network, found.settings]
+    else:
+        files = sorted(scene.iterdir()) if scene.is_dir() else [scene, scene.with_suffix(".pt")]
+    return [file for file in files if file.is_file()]
 
 
 def _column(cloud: SplatCloud, name: str) -> Floats:

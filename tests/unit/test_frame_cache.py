@@ -17,7 +17,7 @@ from vivant.backends.gaussian.read_ahead import ReadAhead
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from network_weights import deformation_shapes, still_cloud, waves
-from test_network_scenes import scene
+from test_network_scenes import refined_scene, refinement, scene
 
 TIMES = np.linspace(0, 1, 12)
 
@@ -238,6 +238,27 @@ def test_the_fingerprint_changes_with_the_files_and_the_times(tmp_path):
     assert first != cache_writer.fingerprint([tmp_path / "a"], times=[0, 2])
     (tmp_path / "a").write_bytes(b"x" * 9 + b"y")
     assert first != cache_writer.fingerprint([tmp_path / "a"], times=[0, 1])
+
+
+def test_a_view_that_depends_on_the_camera_is_baked_along_its_path(tmp_path):
+    path = refined_scene(tmp_path, refinement())
+    cameras = np.float64([[1, 2, -5], [4, 0, 0], [0, 5, 1]])
+    target = tmp_path / "seven.vivantframes"
+    cache_writer.run(*cache_writer.request(path, target, TIMES[:3], cameras=cameras), silent(tmp_path))
+    cloud, frames = read_splats(path), FrameCache(target)
+    for frame in range(3):
+        seen = cloud.at(TIMES[frame], cameras[frame])
+        np.testing.assert_allclose(frames.cloud(cloud, frame).means, seen.means, atol=1e-3)
+        np.testing.assert_allclose(frames.cloud(cloud, frame).opacities, seen.opacities, atol=2e-4)
+    assert np.abs(cloud.at(TIMES[1], cameras[1]).means - cloud.at(TIMES[1], cameras[2]).means).max() > 0.1
+
+
+def test_a_cache_is_told_from_what_it_was_made_of(tmp_path):
+    scene(tmp_path / "scene", waves(deformation_shapes(), 0.05), told="Namespace()")
+    names = ["cfg_args", "deform.pth", "point_cloud.ply"]
+    assert sorted(file.name for file in cache_writer.sources(tmp_path / "scene")) == names
+    path = refined_scene(tmp_path, refinement())
+    assert [file.name for file in cache_writer.sources(path)] == ["seven.ply", "seven.pt"]
 
 
 def test_what_does_not_move_is_not_baked(tmp_path):
