@@ -58,7 +58,15 @@ def _starts_with(*magics: bytes) -> Callable[[Bytes, Path], bool]:
 
 
 FORMATS = (
-    Format(network_scene.NAME, (), network_scene.is_scene, read=network_scene.read, overridable=True, holds={STILL: 3}),
+    Format(
+        network_scene.NAME,
+        (),
+        network_scene.is_scene,
+        read=network_scene.read,
+        overridable=True,
+        holds={"HexPlane": 3, "Deformable": 3, "Control Nodes": 3},
+        extras=True,
+    ),
     Format(
         f"{ply.NAME} with a network",
         (),
