@@ -136,7 +136,29 @@ def test_text_by_other_hands_is_read(tmp_path):
     np.testing.assert_allclose(cloud.scales[1], [0.04, 0.05, 0.06], rtol=1e-6)
     np.testing.assert_allclose(cloud.quats, [[1, 0, 0, 0], [0, 1, 0, 0]])
     np.testing.assert_allclose(0.5 + 0.28209479 * cloud.sh[0, 0], [1, 0.5, 0], atol=1e-6)
+    assert not cloud.source.warnings
     assert cloud.opacities.tolist() == [0.5, 1] and dict(cloud.source.repairs) == {"opacities beyond 0 to 1: clamped": 1}
+
+
+def test_what_a_file_does_not_say_is_assumed_and_said(tmp_path):
+    (tmp_path / "a.usda").write_text(
+        '#usda 1.0\ndef ParticleField3DGaussianSplat "S"\n{\n    point3f[] positions = [(1, 2, 3)]\n'
+        "    float3[] scales = [(1, 1, 1)]\n    double3 xformOp:translate = (1, 0, 0)\n}\n"
+    )
+    cloud = read_splats(tmp_path / "a.usda")
+    assert cloud.source.axes == "RUB" and cloud.means.tolist() == [[1, 2, 3]] and cloud.opacities.tolist() == [1]
+    said = " ".join(cloud.source.warnings)
+    for words in ("metres were assumed", "Transforms around", "no orientations", "no opacities", "no colours"):
+        assert words in said
+
+
+def test_samples_of_changing_counts_hold_until_the_next(tmp_path):
+    (tmp_path / "a.usda").write_text(
+        '#usda 1.0\n(\n    metersPerUnit = 1\n)\ndef ParticleField3DGaussianSplat "S"\n{\n'
+        "    point3f[] positions.timeSamples = {\n        0: [(1, 2, 3)],\n        2: [(1, 2, 3), (4, 5, 6)],\n    }\n}\n"
+    )
+    cloud = read_splats(tmp_path / "a.usda")
+    assert [len(cloud.at(time)) for time in (0, 1.9, 2, 5)] == [1, 1, 2, 2] and not cloud.family.linked
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,42 +57,13 @@ def decode(data: Bytes) -> SplatCloud:
 
     Raises UnsupportedFormat where there are no splats in it, BrokenFile for damaged files.
     """
-    container, inner = _unzipped(data)
-    layer = usda.read(inner) if inner[:5].tobytes() == usda.MAGIC else crate.read(inner)
-    fields = [prim for prim in layer.prims if prim.type == SCHEMA]
-    if not fields:
-        kinds = sorted({prim.type for prim in layer.prims if prim.type}) or ["nothing"]
-        raise UnsupportedFormat(
-            f"This USD file holds no Gaussian splats, but {', '.join(kinds[:5])}.", "Import it with File > Import > USD."
-        )
-    most = len(inner)
-    counts = [len(_array(prim, "positions", None, 3, most)) for prim in fields]
-    prim = fields[int(np.argmax(counts))]
-    warnings = [
-        *([f"The file has {len(fields)} clouds; the largest was read, {prim.path}."] if len(fields) > 1 else []),
-        *([f"Transforms around {prim.path} were not applied."] if _is_transformed(layer, prim) else []),
-    ]
-    axes = _FRAMES.get(str(layer.metadata.get("upAxis", "Y")).upper(), AXES)
-    unit = layer.metadata.get("metersPerUnit", 1.0)
-    unit = float(unit) if isinstance(unit, float | int) and 1e-9 < unit < 1e9 else 1.0
-    rate = layer.metadata.get("timeCodesPerSecond", FRAMES_A_SECOND)
-    details = {"container": container, "frames_a_second": rate if isinstance(rate, float) else FRAMES_A_SECOND}
-    source = Source(NAME, axes=axes, warnings=tuple(warnings), details=details)
-    times = np.unique(np.concatenate([_of(prim, name).times for name in prim.attributes] or [np.empty(0)]))
-    if len(times) < 2:
-        return _still(prim, None if not len(times) else times[0], unit, source, most, data)
-
-    def read(index: int) -> SplatCloud:
-        return _still(prim, times[index], unit, source, most)
-
-    first = read(0)
-    return first.replace(family=Frames(times, read, linked=True))
+    return _cloud(_find(data), data)
 
 
 def read(path: Path) -> SplatCloud:
     """The cloud of a file; samples of a moving one stay in the file until they are asked for."""
-    mapped = decode(files.view(path))
-    return mapped if mapped.family else decode(files.load(path))
+    found = _find(files.view(path))
+    return _cloud(found, None) if len(found.times) > 1 else decode(files.load(path))
 
 
 def write(
@@ -174,6 +145,51 @@ def _stage(cloud: SplatCloud, times: ArrayLike | None, done: Callable[[int, int]
             "framesPerSecond": rate,
         }
     return Stage(metadata, SCHEMA, "Splats", {_DEGREE: ("int", first.degree)}, columns, codes.tolist())
+
+
+class _Found(NamedTuple):
+    """The splats of a file before their numbers are read; `most` is more elements than any array of it can have."""
+
+    prim: Prim
+    times: NDArray[np.float64]
+    unit: float
+    source: Source
+    most: int
+
+
+def _find(data: Bytes) -> _Found:
+    container, inner = _unzipped(data)
+    layer = usda.read(inner) if inner[:5].tobytes() == usda.MAGIC else crate.read(inner)
+    fields = [prim for prim in layer.prims if prim.type == SCHEMA]
+    if not fields:
+        kinds = sorted({prim.type for prim in layer.prims if prim.type}) or ["nothing"]
+        raise UnsupportedFormat(
+            f"This USD file holds no Gaussian splats, but {', '.join(kinds[:5])}.", "Import it with File > Import > USD."
+        )
+    most = len(inner)
+    prim = max(fields, key=lambda each: len(_array(each, "positions", None, 3, most))) if len(fields) > 1 else fields[0]
+    said = layer.metadata.get("metersPerUnit")
+    unit = float(said) if isinstance(said, float | int) and 1e-9 < said < 1e9 else None
+    warnings = [
+        *([f"The file has {len(fields)} clouds; the largest was read, {prim.path}."] if len(fields) > 1 else []),
+        *([f"Transforms around {prim.path} were not applied."] if _is_transformed(layer, prim) else []),
+        *([] if unit else ["The file does not say its unit; metres were assumed."]),
+    ]
+    rate = layer.metadata.get("timeCodesPerSecond")
+    details = {"container": container, "frames_a_second": rate if isinstance(rate, float) else FRAMES_A_SECOND}
+    axes = _FRAMES.get(str(layer.metadata.get("upAxis", "Y")).upper(), AXES)
+    times = np.unique(np.concatenate([np.empty(0), *(_of(prim, name).times for name in prim.attributes)]))
+    return _Found(prim, times, unit or 1.0, Source(NAME, "", axes, False, {}, tuple(warnings), details), most)
+
+
+def _cloud(found: _Found, data: Bytes | None) -> SplatCloud:
+    """The cloud, with the family Frames where there are several times; `data` is the whole file of a still one."""
+    prim, times, unit, source, most = found
+    if len(times) < 2:
+        return _still(prim, times[0] if len(times) else None, unit, source, most, data)
+    first = _still(prim, times[0], unit, source, most)
+    linked = all(len(_array(prim, "positions", time, 3, most)) == len(first) for time in times)
+    return first.replace(family=Frames(times, lambda index: _still(prim, times[index], unit, source, most), linked))
 
 
 def _still(prim: Prim, time: float | None, unit: float, source: Source, most: int, data: Bytes | None = None) -> SplatCloud:
