@@ -152,9 +152,9 @@ def decode(data: Bytes) -> SplatCloud:
     if claimed > count or not whole:
         draft.warnings.append(f"The file is cut off: {count:,} of {max(claimed, count):,} splats are there.")
     width = np.sqrt(2) * sigma
-    draft.family = Linear(
-        motion.astype("f4"), center.astype("f4"), width.astype("f4"), first.astype("f4"), last.astype("f4"), (0.0, duration)
-    )
+    with np.errstate(over="ignore"):  # the ends of windows may be as good as infinite
+        first, last = first.astype("f4"), last.astype("f4")
+    draft.family = Linear(motion.astype("f4"), center.astype("f4"), width.astype("f4"), first, last, (0.0, duration))
     draft.warnings = [*dict.fromkeys(draft.warnings)]
     return draft.finish(Source(NAME, axes=AXES), data)
 
