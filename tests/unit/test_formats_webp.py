@@ -84,6 +84,7 @@ def test_what_is_written_comes_back_alpha_or_not(name, monkeypatch):
     assert len(file) <= pixels.size * 1.01 + 700
     np.testing.assert_array_equal(vp8l.decode(stream(file), 1 << 20), pixels)
     monkeypatch.setitem(sys.modules, "PIL.Image", None)  # without Pillow
+    monkeypatch.setitem(sys.modules, "imbuf", None)  # and outside Blender
     np.testing.assert_array_equal(webp.decode(np.frombuffer(file, np.uint8), 1 << 20), pixels)
 
 
