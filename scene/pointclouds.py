@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -159,11 +160,21 @@ def _higher_count(points: bpy.types.PointCloud) -> int:
     return max(count - 1 for count in COEFFICIENTS if count - 1 <= found)
 
 
+def playable(cloud: SplatCloud) -> SplatCloud:
+    """The same cloud where a node group can move it, else as it is at the clip's start, with a warning that says so."""
+    if cloud.family is None or cloud.family.name in FAMILY_TREES:
+        return cloud
+    still = cloud.at(cloud.family.time_range[0])
+    warning = f"Motion of the family {cloud.family.name} has no node group: the splats stand as at the start of their clip."
+    return still.replace(source=dataclasses.replace(still.source, warnings=(*cloud.source.warnings, warning)))
+
+
 def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: float = 50.0) -> bpy.types.Object:
     """A new object, in no collection yet, that draws a cloud and plays it.
 
     Its matrix puts the capture upright; a moving cloud's clip begins at start_frame and lasts so many frames.
     """
+    cloud = playable(cloud)
     made = bpy.data.objects.new(name, write(cloud, name))
     made.matrix_world = Matrix(axes.to_blender(cloud.source.axes).tolist()).to_4x4()
     made[KEY] = {
