@@ -100,7 +100,9 @@ def read(draft: FamilyDraft, columns: Mapping[str, Floats], header: Header, acti
     rows_of_triangle = np.tril_indices(dims, -1)
     broken = np.zeros(count, bool)
 
-    def block(rows: slice) -> Ndgs:
+    family = Ndgs.empty(count)
+
+    def block(rows: slice) -> None:
         with np.errstate(all="ignore"):
             sizes = np.stack([columns[name][rows] for name in layout.sizes], axis=1).astype(np.float64)
             lower = np.stack([columns[name][rows] for name in layout.lower], axis=1).astype(np.float64)
@@ -115,15 +117,15 @@ def read(draft: FamilyDraft, columns: Mapping[str, Floats], header: Header, acti
         factor[:, range(dims), range(dims)] = sizes
         times = (None, None) if center is None or shares[1] is None else (center[rows], shares[1][rows])
         whole = factor @ factor.transpose(0, 2, 1)
-        quats, scales, family = ndgs.condition(whole, direction[rows], times[0], shares[0][rows], times[1])
+        quats, scales, part = ndgs.condition(whole, direction[rows], times[0], shares[0][rows], times[1])
         draft.quats[rows], draft.scales[rows] = quats, np.maximum(scales, SMALLEST_SCALE)
-        return family
+        family.put(rows, part)
 
-    parts = in_blocks(block, count) or [block(slice(0))]
+    in_blocks(block, count)
     draft.drop(broken, "scales not a number: splats dropped")
     if SIGMOID_COLOURS in comments:
         _linearise_colours(draft)
-    return ndgs.join(parts)
+    return family
 
 
 def write(cloud: SplatCloud) -> dict[str, Floats | None]:

@@ -11,7 +11,7 @@ exponents lambda (v - mean)^2 / variance, without a half, as in the authors' cod
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -64,6 +64,17 @@ class Ndgs(Family):
     width: Floats
     time_lambda: Floats
     time_range: tuple[float, float] = (0.0, 1.0)
+
+    @classmethod
+    def empty(cls, count: int) -> Ndgs:
+        """A family of so many splats, to be filled with `put`."""
+        shapes = {name: (3, 3) if name in ("view_slope", "view_fall") else (3,) for name in _COLUMNS[:4]} | {"velocity": (3,)}
+        return cls(**{name: np.empty((count, *shapes.get(name, ())), np.float32) for name in _COLUMNS})  # type: ignore[arg-type]
+
+    def put(self, rows: slice, family: Ndgs) -> None:
+        """Write the splats of another family into rows of this one."""
+        for name in _COLUMNS:
+            getattr(self, name)[rows] = getattr(family, name)
 
     @property
     def moves(self) -> bool:
@@ -170,8 +181,3 @@ def factor(quats: Array, scales: Array, family: Ndgs, dims: int) -> NDArray[np.f
     whole[:, :3, 3:] = gain @ query
     whole[:, :3, :3] = rotations.matrix(quats.astype(np.float64)) * scales[:, None, :]
     return whole
-
-
-def join(families: Sequence[Ndgs]) -> Ndgs:
-    """The family of the splats of all of them, in order."""
-    return Ndgs(*(np.concatenate([getattr(family, name) for family in families]) for name in _COLUMNS))  # type: ignore[arg-type]
