@@ -140,6 +140,15 @@ def test_large_clouds_share_a_palette_and_losses_says_so(tmp_path):
     assert np.abs(found.sh[:, 1:] - right[:, 1:]).max() < 0.02  # 300 different ones fit into the palette
 
 
+def test_a_palette_may_have_as_many_entries_as_two_bytes_tell(tmp_path):
+    cloud = small_cloud(70_000, 1)
+    write_splats(cloud, tmp_path / "a.sog")
+    found = read_splats(tmp_path / "a.sog")
+    right = cloud.sh[morton_order(cloud.means)]
+    assert not found.source.repairs and palette.entries(70_000) == 65_536
+    assert np.sqrt(np.square(found.sh[:, 1:] - right[:, 1:]).mean()) < 0.03
+
+
 def test_entries_of_a_palette_are_the_means_of_what_they_stand_for():
     rng = np.random.default_rng(6)
     rows = rng.normal(size=(8000, 24)).astype(np.float32) * np.exp(-np.arange(24) / 4).astype(np.float32)

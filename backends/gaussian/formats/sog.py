@@ -222,7 +222,7 @@ def _cloud(load: Load, size: int, encoded: Callable[[], Bytes]) -> SplatCloud:
         draft.opacities[:] = alphas
         if palette_of is not None:
             labels = image(meta["shN"], 1)
-            labels = labels[:, 0] + np.uint16(256) * labels[:, 1]
+            labels = labels[:, 0] + 256 * labels[:, 1].astype(np.int64)
             draft.repairs["SH palette entries that do not exist: set to none"] = int(
                 np.count_nonzero(labels >= len(palette_of))
             )
