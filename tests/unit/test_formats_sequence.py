@@ -163,6 +163,17 @@ def test_a_file_in_a_zip_that_unpacks_to_far_more_is_refused(tmp_path):
     assert peak < 64 << 20
 
 
+def test_a_file_in_a_zip_that_was_changed_is_refused_when_its_time_comes(tmp_path):
+    write_splats(read_splats(write_frames(tmp_path / "a", [1, 2, 3])), tmp_path / "a.zip")
+    file = bytearray((tmp_path / "a.zip").read_bytes())
+    file[file.rindex(b"end_header") + 200] ^= 1
+    (tmp_path / "a.zip").write_bytes(file)
+    cloud = read_splats(tmp_path / "a.zip")
+    assert len(cloud.at(2)) == 30
+    with pytest.raises(BrokenFile, match=r"frame_0003\.ply: It is damaged"):
+        cloud.at(3)
+
+
 def test_a_zip_that_lists_too_many_files_is_refused_before_it_is_read(tmp_path, monkeypatch):
     write_splats(still(), tmp_path / "a.zip")
     monkeypatch.setattr(sequence, "LARGEST_DIRECTORY", 10)

@@ -7,14 +7,14 @@ another clip.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
+import os
 import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -67,18 +67,18 @@ def read(path: Path, overrides: Overrides | None = None) -> SplatCloud:
     from . import decode, read_splats  # the table of formats lists this module
 
     overrides = overrides or Overrides()
-    zipped = path.is_file()
-    clip, others = _largest_clip(_members(path) if zipped else _names(path))
+    members = _members(path) if path.is_file() else {}
+    clip, others = _largest_clip(members or _names(path))
     if not clip:
         raise UnsupportedFormat(f"'{path.name}' holds no numbered splat files.", "Name them like frame_001.ply.")
     numbers = sorted(clip)
 
     def frame(index: int) -> SplatCloud:
         name = clip[numbers[index]]
-        if not zipped:
+        if not members:
             return _still(read_splats(path / name, overrides))
         try:
-            return _still(decode(_unzip(path, name), PurePosixPath(name).suffix.lower(), overrides))
+            return _still(decode(_unzip(path, members[name]), PurePosixPath(name).suffix.lower(), overrides))
         except VivantError as error:
             raise type(error)(f"{name}: {error.message}", error.hint) from error
 
@@ -138,7 +138,7 @@ def _names(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir() if entry.is_file()]
 
 
-def _largest_clip(names: Sequence[str]) -> tuple[dict[int, str], int]:
+def _largest_clip(names: Iterable[str]) -> tuple[dict[int, str], int]:
     """The clip with the most frames, name by number, and how many other splat files there are."""
     clips: dict[tuple[str, str], dict[int, str]] = {}
     count = 0
@@ -168,27 +168,19 @@ def _still(cloud: SplatCloud) -> SplatCloud:
     return cloud.at(cloud.family.time_range[0]) if cloud.family else cloud
 
 
-def _members(path: Path) -> list[str]:
-    """Names of the files in a zip archive.  Raises BrokenFile for damaged ones and for lists made to exhaust memory."""
+def _members(path: Path) -> dict[str, zipfile.ZipInfo]:
+    """The files in a zip archive by name.  Raises BrokenFile for damaged ones and for lists made to exhaust memory."""
     try:
-        with path.open("rb") as file, _seeking():
+        with path.open("rb") as file:
             _check_directory(file.read, file.seek, path.stat().st_size)
             file.seek(0)
             with zipfile.ZipFile(file) as archive:
-                return [info.filename for info in archive.infolist() if not info.is_dir()]
-    except _BAD_ZIP as error:
-        raise BrokenFile(f"The zip archive is damaged: {_words(error)}.", "Download it again.") from error
-
-
-@contextlib.contextmanager
-def _seeking() -> Iterator[None]:
-    """Turns the system's refusal to go where a damaged archive points into what it is."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.EINVAL:
+                return {info.filename: info for info in archive.infolist() if not info.is_dir()}
+    except (*_BAD_ZIP, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that one: it points outside of itself
             raise
-        raise zipfile.BadZipFile("it points outside of itself") from error
+        words = " ".join(str(error).split()).rstrip(".")[:200]
+        raise BrokenFile(f"The zip archive is damaged: {words}.", "Download it again.") from error
 
 
 def _check_directory(read: Callable[[int], bytes], seek: Callable[[int], int], size: int) -> None:
@@ -204,18 +196,27 @@ def _check_directory(read: Callable[[int], bytes], seek: Callable[[int], int], s
         raise BrokenFile("The zip archive lists more files than any sequence has.", "Get it from a source that you trust.")
 
 
-def _unzip(path: Path, name: str) -> Bytes:
-    """One file of an archive.  Raises BrokenFile where it is damaged or unpacks to far more than a capture would."""
-    try:
-        with _seeking(), zipfile.ZipFile(path) as archive:
-            info = archive.getinfo(name)
-            compression.check_expansion(info.file_size, info.compress_size)
-            with archive.open(info) as member:
-                content = member.read(info.file_size)
-    except (*_BAD_ZIP, KeyError) as error:
-        raise BrokenFile(f"{name} in the zip archive is damaged: {_words(error)}.", "Download it again.") from error
+def _unzip(path: Path, info: zipfile.ZipInfo) -> Bytes:
+    """One file of an archive, without looking through its list again.
+
+    Raises BrokenFile where it is damaged or unpacks to far more than a capture would, UnsupportedFormat for rare packings.
+    """
+    if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise UnsupportedFormat("It is packed in a way that is not read here, or locked.", "Unpack the archive.")
+    compression.check_expansion(info.file_size, info.compress_size)
+    damaged = BrokenFile("It is damaged in the zip archive.", "Download the archive again.")
+    with path.open("rb") as file:
+        if info.header_offset < 0 or info.header_offset + info.compress_size > path.stat().st_size:
+            raise damaged
+        file.seek(info.header_offset)
+        head = file.read(30)
+        file.seek(int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little"), os.SEEK_CUR)
+        content = file.read(info.compress_size)
+    if info.compress_type == zipfile.ZIP_DEFLATED:
+        try:
+            content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, info.file_size + 1)
+        except zlib.error:
+            raise damaged from None
+    if head[:4] != _ZIP or len(content) != info.file_size or zlib.crc32(content) != info.CRC:
+        raise damaged
     return np.frombuffer(content, np.uint8)
-
-
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
