@@ -17,6 +17,7 @@ from ..backends.common.errors import VivantError
 from ..backends.gaussian import axes
 from ..backends.gaussian.cloud import Source, SplatCloud
 from ..backends.gaussian.motion import FAMILIES
+from ..backends.gaussian.motion.stg_full import Decoder, StgFull
 from ..backends.gaussian.sh import COEFFICIENTS
 from . import compat, materials
 from .nodes import linear, ndgs, stg
@@ -29,7 +30,7 @@ HIGHER = "radiance:sh_"
 KEY = "vivant"
 FAMILY_TREES: dict[str, Callable[[Any], bpy.types.NodeTree]] = {
     "STG": lambda family: stg.tree(),
-    "STG full": lambda family: stg.tree(),
+    "STG full": lambda family: stg.tree_full(family.decoder),
     "Linear": lambda family: linear.tree(),
     "4DGS": lambda family: linear.tree_4d(family.waves.shape[1]),
     "NDGS": lambda family: ndgs.tree(),
@@ -109,6 +110,8 @@ def read(points: bpy.types.PointCloud, facts: Mapping[str, Any] | None = None) -
     if name := facts.get("family"):
         first, last = facts.get("time_range", (0.0, 1.0))
         family = FAMILIES[name].from_attributes(_Columns(points), (float(first), float(last)))
+        if isinstance(family, StgFull) and facts.get("decoder"):
+            family = dataclasses.replace(family, decoder=Decoder.of(facts["decoder"]))
     return SplatCloud(
         means=position,
         quats=rotation,
@@ -184,6 +187,7 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
         "antialiased": cloud.source.antialiased,
         "family": cloud.family.name if cloud.family else "",
         "time_range": list(cloud.family.time_range) if cloud.family else [],
+        "decoder": cloud.family.decoder.numbers if isinstance(cloud.family, StgFull) and cloud.family.decoder else [],
         "extras": list(cloud.extras),
         "repairs": dict(cloud.source.repairs),
         "warnings": list(cloud.source.warnings),

@@ -12,11 +12,11 @@ from vivant.backends.gaussian.motion import FAMILIES, ndgs
 from vivant.backends.gaussian.motion.linear import Linear
 from vivant.backends.gaussian.motion.rotor4d import Rotor4D
 from vivant.backends.gaussian.motion.stg import Stg
-from vivant.backends.gaussian.motion.stg_full import StgFull
+from vivant.backends.gaussian.motion.stg_full import Decoder, StgFull
 from vivant.scene import pointclouds
 
 COUNT = 400
-KINDS = ["STG", "STG full", "Linear", "4DGS", "4DGS 2 waves", "6D", "7D"]
+KINDS = ["STG", "STG full", "STG full without a network", "STG full clamped", "Linear", "4DGS", "4DGS 2 waves", "6D", "7D"]
 CAMERAS = [(3.2, -2.6, 1.7), (-0.3, 4.0, -2.0), (0.2, 0.1, 0.0)]  # the last among the splats
 
 
@@ -34,8 +34,13 @@ def made(kind: str) -> SplatCloud:
     last = np.where(rng.random(COUNT) < 0.5, np.inf, 0.8163).astype(np.float32)
     if kind == "STG":
         family = Stg(normal(3, 3), 0.5 * normal(4), center, np.minimum(width, 1e6), (0.0, 1.0))
-    elif kind == "STG full":
-        family = StgFull(normal(3, 3), 0.5 * normal(4), center, np.minimum(width, 1e6), (0.0, 1.0), normal(3), normal(3))
+    elif kind.startswith("STG full"):
+        decoder = Decoder(0.5 * normal(12)[:6], 0.5 * normal(6)[:3], "clamped" not in kind)
+        decoder = None if "without" in kind else decoder
+        colours = colours[:, :1]
+        family = StgFull(
+            normal(3, 3), 0.5 * normal(4), center, np.minimum(width, 1e6), (0.0, 1.0), normal(3), normal(3), decoder
+        )
     elif kind == "Linear":
         family = Linear(normal(3), center, width, first, last, (0.0, 1.3))
     elif kind.startswith("4DGS"):
@@ -95,6 +100,14 @@ def test_a_moving_cloud_comes_back_from_its_object_bit_for_bit(scene, kind):
     assert type(back.family) is type(cloud.family) and back.family.time_range == cloud.family.time_range
     for name, values in cloud.family.attributes().items():
         np.testing.assert_array_equal(back.family.attributes()[name], values)
+    if kind == "STG full":
+        assert back.family.decoder.numbers == pytest.approx(cloud.family.decoder.numbers)
+
+
+def test_each_network_has_a_group_of_its_own(scene):
+    first, second = (placed(scene, made(kind)) for kind in ("STG full", "STG full clamped"))
+    assert pointclouds.mover_of(first).node_group != pointclouds.mover_of(second).node_group
+    assert pointclouds.mover_of(placed(scene, made("STG full"))).node_group == pointclouds.mover_of(first).node_group
 
 
 def test_every_family_has_a_node_group_or_a_cache():

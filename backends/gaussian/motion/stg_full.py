@@ -9,7 +9,7 @@ cover pixels.  Source: Li et al., "Spacetime Gaussian Feature Splatting", sectio
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -34,6 +34,17 @@ class Decoder(NamedTuple):
     output: NDArray[np.floating]
     sigmoid: bool = True
     turn: NDArray[np.floating] = np.eye(3)
+
+    @property
+    def numbers(self) -> list[float]:
+        """All of it as one list."""
+        return [*self.hidden.ravel().tolist(), *self.output.ravel().tolist(), float(self.sigmoid), *self.turn.ravel().tolist()]
+
+    @classmethod
+    def of(cls, numbers: Sequence[float]) -> Decoder:
+        """The decoder whose `numbers` these are."""
+        hidden, output, sigmoid, turn = np.split(np.asarray(numbers, np.float64), (72, 90, 91))
+        return cls(hidden.reshape(6, 12), output.reshape(3, 6), bool(sigmoid[0]), turn.reshape(3, 3))
 
 
 @dataclass(frozen=True, eq=False)
