@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""USD's binary container (.usdc, “crate”), as much of it as arrays of numbers need, read and written without Pixar's library.
+"""USD's binary container (.usdc, “crate”), as much of it as arrays of numbers need, read without Pixar's library.
 
 A file is a head, values wherever they came, and six tables at the end: tokens, strings, fields (a name and a value),
 sets of fields, paths, and specs (a path with its set of fields).  A value is 64 bits: three flags, a type, and either
@@ -10,29 +10,29 @@ Source: OpenUSD, pxr/usd/usd/crateFile.cpp and integerCoding.cpp; versions 0.7 t
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...common.errors import UnsupportedFormat
-from .crate_packing import as_lz4, broken, counted, decode_integers, encode_integers, sized, unpack_lz4
+from .crate_packing import broken, decode_integers, unpack_lz4
 from .ply_header import Bytes
-from .usd_layer import Attribute, Layer, Prim, Stage
+from .usd_layer import Attribute, Layer, Prim
 
 MAGIC = b"PXR-USDC"
 OLDEST, NEWEST = (0, 7), (0, 13)
 ATTRIBUTE, PRIM, ROOT = 1, 6, 7
 """Kinds of specs."""
 
-_ARRAY, _INLINED, _COMPRESSED, _PAYLOAD = 1 << 63, 1 << 62, 1 << 61, (1 << 48) - 1
+ARRAY, INLINED, _COMPRESSED, _PAYLOAD = 1 << 63, 1 << 62, 1 << 61, (1 << 48) - 1
 _TYPES: dict[int, tuple[str, int]] = {
     3: ("<i4", 1), 7: ("<f2", 1), 8: ("<f4", 1), 9: ("<f8", 1), 17: ("<f4", 4), 18: ("<f2", 4), 24: ("<f4", 3), 25: ("<f2", 3),
 }  # fmt: skip
 """What arrays may hold: the type of a number, and how many of them make an element."""
-_STRING, _TOKEN, _TOKENS, _SPECIFIER, _VARIABILITY, _SAMPLES, _DOUBLES = 10, 11, 41, 42, 44, 46, 48
-_NONE = 0xFFFFFFFF
+STRING, TOKEN, TOKENS, SPECIFIER, VARIABILITY, SAMPLES, DOUBLES = 10, 11, 41, 42, 44, 46, 48
+NONE = 0xFFFFFFFF
 _FEW = 16
 """Arrays of fewer numbers are never packed."""
 _LARGEST_TABLE = 1 << 20
@@ -171,11 +171,11 @@ class _Crate:
     def value(self, bits: int, most: int) -> Any:
         """A number, a name, or an array (n,) or (n, components) of at most `most` elements; None for anything else."""
         kind, payload = bits >> 48 & 0xFF, bits & _PAYLOAD
-        if bits & _ARRAY:
+        if bits & ARRAY:
             return self._array(kind, payload, bool(bits & _COMPRESSED), most) if payload else np.empty((0, 1), np.float32)
-        if kind == _TOKEN:
+        if kind == TOKEN:
             return self.token(payload)
-        if bits & _INLINED:
+        if bits & INLINED:
             raw = (payload & 0xFFFFFFFF).to_bytes(4, "little")
             return {3: lambda: struct.unpack("<i", raw)[0], 8: lambda: struct.unpack("<f", raw)[0],
                     9: lambda: struct.unpack("<f", raw)[0]}.get(kind, lambda: None)()  # fmt: skip
@@ -214,7 +214,7 @@ class _Crate:
         times_at = reader.number()
         reader.jump()
         values = reader.array("<u8", reader.number())
-        if times_at >> 48 & 0xFF != _DOUBLES:
+        if times_at >> 48 & 0xFF != DOUBLES:
             raise broken("its samples have no times")
         there = _Reader(self.data, times_at & _PAYLOAD)
         times = there.array("<f8", there.number())
@@ -230,7 +230,7 @@ def read(data: Bytes) -> Layer:
     """
     crate = _Crate(data)
     specs = crate.specs()
-    metadata = {name: crate.value(value, 0) for name, value in specs.get("/", {}).items() if not value & _ARRAY}
+    metadata = {name: crate.value(value, 0) for name, value in specs.get("/", {}).items() if not value & ARRAY}
     prims: dict[str, Prim] = {}
     for path, fields in specs.items():
         if "." not in path and isinstance(kind := crate.value(fields.get("typeName", 0), 0), str):
@@ -251,130 +251,3 @@ def _attribute(crate: _Crate, fields: Mapping[str, int]) -> Attribute:
         return None if bits is None else crate.value(bits, most)
 
     return Attribute(times, default is not None, get)
-
-
-def write(file: BinaryIO, stage: Stage) -> None:
-    """Write a whole file, frame after frame as it comes; a value that equals the frame before is not written again.
-
-    The file must be able to go back to its head.
-    """
-    out = _Writer(file)
-    values: list[list[int]] = [[] for _ in stage.columns]
-    before: list[NDArray[np.float32]] = []
-    for frame in range(len(stage.times)):
-        now = [column.get(frame) for column in stage.columns]
-        for i, array in enumerate(now):
-            same = before and np.array_equal(before[i], array)
-            values[i].append(values[i][-1] if same else out.array(array, stage.columns[i].kind))
-        before = now
-    root = {"comment": out.string(stage.comment), "defaultPrim": out.token(stage.name)}
-    for name, setting in stage.metadata.items():
-        root[name] = out.token(setting) if isinstance(setting, str) else out.number(setting)
-    names = [*stage.singles, *(column.name for column in stage.columns)]
-    specs: list[tuple[int, str, dict[str, int]]] = [
-        (ROOT, "", root | {"primChildren": out.tokens([stage.name])}),
-        (PRIM, stage.name, {
-            "specifier": _INLINED | _SPECIFIER << 48, "typeName": out.token(stage.type), "properties": out.tokens(names),
-        }),
-    ]  # fmt: skip
-    for name, (kind, value) in stage.singles.items():
-        default = out.token(value) if isinstance(value, str) else out.integer(value)
-        specs.append((ATTRIBUTE, name, {
-            "typeName": out.token(kind), "variability": _INLINED | _VARIABILITY << 48 | 1, "default": default,
-        }))  # fmt: skip
-    for column, reps in zip(stage.columns, values, strict=True):
-        fields = {"typeName": out.token(column.kind + "[]")}
-        if column.size:
-            fields |= {"elementSize": out.integer(column.size), "interpolation": out.token("vertex")}
-        if len(set(reps)) == 1:
-            fields["default"] = reps[0]
-        else:
-            fields["timeSamples"] = out.samples(stage.times, reps)
-        specs.append((ATTRIBUTE, column.name, fields))
-    out.finish(specs)
-
-
-class _Writer:
-    """A file in the making: values go out as they come, the tables at the end."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._tokens: dict[str, int] = {";-)": 0}  # names of properties are counted negative, so none may be 0
-        self._strings: list[int] = []
-        file.write(bytes(88))
-
-    def array(self, values: NDArray[np.float32], kind: str) -> int:
-        """Write an array; the 64 bits that mean it."""
-        self._file.write(bytes(-self._file.tell() % 8))
-        at = self._file.tell()
-        self._file.write(struct.pack("<Q", len(values)))
-        self._file.write(np.ascontiguousarray(values, "<f4").data)
-        return _ARRAY | (17 if kind == "quatf" else 24 if values.ndim > 1 else 8) << 48 | at
-
-    def samples(self, times: Sequence[float], values: Sequence[int]) -> int:
-        """Write which values stand at which times."""
-        at = self._file.tell()
-        self._file.write(struct.pack(f"<qQ{len(times)}d", 16 + 8 * len(times), len(times), *times))
-        self._file.write(struct.pack("<Qq", _DOUBLES << 48 | (at + 8), 8))
-        self._file.write(struct.pack(f"<Q{len(values)}Q", len(values), *values))
-        return _SAMPLES << 48 | at
-
-    def tokens(self, names: Iterable[str]) -> int:
-        indices = [self._index(name) for name in names]
-        at = self._file.tell()
-        self._file.write(struct.pack(f"<Q{len(indices)}I", len(indices), *indices))
-        return _TOKENS << 48 | at
-
-    def token(self, name: str) -> int:
-        return _INLINED | _TOKEN << 48 | self._index(name)
-
-    def string(self, words: str) -> int:
-        self._strings.append(self._index(words))
-        return _INLINED | _STRING << 48 | len(self._strings) - 1
-
-    def number(self, value: float) -> int:
-        """A double, stored in its place where float32 says it exactly."""
-        if struct.unpack("<f", struct.pack("<f", value))[0] == value:
-            return _INLINED | 9 << 48 | int.from_bytes(struct.pack("<f", value), "little")
-        at = self._file.tell()
-        self._file.write(struct.pack("<d", value))
-        return 9 << 48 | at
-
-    @staticmethod
-    def integer(value: int) -> int:
-        return _INLINED | 3 << 48 | value & 0xFFFFFFFF
-
-    def finish(self, specs: Sequence[tuple[int, str, Mapping[str, int]]]) -> None:
-        """Write the tables, then the head that says where they are; the specs are the root, its prim and what that has."""
-        starts: list[int] = []
-        sets: list[int] = []
-        fields: list[tuple[int, int]] = []
-        for _, _, named in specs:
-            starts.append(len(sets))
-            sets += [*range(len(fields), len(fields) + len(named)), _NONE]
-            fields += [(self._index(name), bits) for name, bits in named.items()]
-        indices = [0, self._index(specs[1][1]), *(-self._index(name) for _, name, _ in specs[2:])]
-        jumps = [-1, -1, *[0] * (len(specs) - 3), -2]  # a child follows, a sibling follows, or nothing
-        numbers = range(len(specs))
-        names = b"".join(token.encode() + b"\0" for token in self._tokens)
-        packed = as_lz4(names)
-        tables = {
-            b"TOKENS": struct.pack("<QQ", len(self._tokens), len(names)) + sized(packed),
-            b"STRINGS": struct.pack(f"<Q{len(self._strings)}I", len(self._strings), *self._strings),
-            b"FIELDS": counted([name for name, _ in fields])
-            + sized(as_lz4(np.array([bits for _, bits in fields], "<u8").tobytes())),
-            b"FIELDSETS": counted(sets),
-            b"PATHS": struct.pack("<Q", len(specs)) + counted(numbers) + encode_integers(indices) + encode_integers(jumps),
-            b"SPECS": counted(numbers) + encode_integers(starts) + encode_integers([kind for kind, _, _ in specs]),
-        }
-        toc = [struct.pack("<Q", len(tables))]
-        for name, table in tables.items():
-            toc.append(struct.pack("<16sqq", name, self._file.tell(), len(table)))
-            self._file.write(table)
-        at = self._file.tell()
-        self._file.write(b"".join(toc))
-        self._file.seek(0)
-        self._file.write(struct.pack("<8s8Bq", MAGIC, 0, 8, 0, 0, 0, 0, 0, 0, at))
-
-    def _index(self, name: str) -> int:
-        return self._tokens.setdefault(name, len(self._tokens))

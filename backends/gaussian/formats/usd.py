@@ -26,7 +26,7 @@ from .. import sh
 from ..axes import change_axes
 from ..cloud import Floats, Source, SplatCloud
 from ..motion.frames import Frames, sampling
-from . import crate, files, usda
+from . import crate, crate_writer, files, usda
 from .ply_header import Bytes
 from .repair import Draft
 from .usd_layer import Attribute, Column, Layer, Prim, Stage
@@ -85,11 +85,11 @@ def write(
     stage = _stage(cloud, times, done)
     with files.saving(path) as file:
         if not packed:
-            (usda if container == ".usda" else crate).write(file, stage)
+            (usda if container == ".usda" else crate_writer).write(file, stage)
             return
         name = f"{stage.name}.usdc"
         with tempfile.TemporaryFile(dir=path.parent) as inner:
-            crate.write(inner, stage)
+            crate_writer.write(inner, stage)
             inner.seek(0)
             info = zipfile.ZipInfo(name)
             padding = -(30 + len(name) + 4) % 64  # the content of a .usdz begins at multiples of 64 bytes
