@@ -13,7 +13,7 @@ from ply_files import columns, packed, read, stg_columns
 from vivant.backends.common.errors import UnsupportedFormat
 from vivant.backends.gaussian import sh
 from vivant.backends.gaussian.covariance import covariances
-from vivant.backends.gaussian.formats import losses, read_splats, write_splats
+from vivant.backends.gaussian.formats import Overrides, decode, losses, read_splats, write_splats
 from vivant.backends.gaussian.motion import rotor4d
 from vivant.backends.gaussian.motion.rotor4d import Rotor4D
 from vivant.backends.gaussian.motion.stg_full import StgFull
@@ -357,6 +357,21 @@ def test_files_of_no_or_one_splat_are_read_and_written(tmp_path, table, count):
     assert len(cloud) == count and cloud.family
     write_splats(cloud.replace(), tmp_path / "a.ply")
     assert len(read_splats(tmp_path / "a.ply")) == count
+
+
+def test_columns_of_bytes_are_no_motion():
+    table = {name: np.abs(column).astype(int) for name, column in ndgs_columns().items()}
+    with pytest.raises(UnsupportedFormat, match="7D"):
+        read(packed(table, types=dict.fromkeys(table, "uchar")))
+
+
+def test_what_a_file_leaves_open_may_be_said():
+    table = ndgs_columns()
+    table["mean_time_0"] = np.array([0.5, 0.25, 1], np.float32)
+    data = np.frombuffer(packed(table), np.uint8)
+    logits = decode(data.copy(), ".ply", Overrides(activation="raw", time_range=(0.0, 3.0)))
+    np.testing.assert_allclose(logits.family.center, 1 / (1 + np.exp(-table["mean_time_0"])), rtol=1e-6)
+    assert logits.family.time_range == (0, 3)
 
 
 @pytest.mark.parametrize("lacking", ["l_triangle_20", "scale_6", "mean_time_0", "mean_view_1"])

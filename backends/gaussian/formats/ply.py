@@ -54,11 +54,12 @@ def decode(data: Bytes, overrides: Overrides | None = None) -> SplatCloud:
     header = ply_header.parse(data[: ply_header.LONGEST_HEADER].tobytes())
     count, table = ply_header.rows_of(data, header, "vertex")
     types = header.element("vertex").columns
-    motion, own = ply_motion.find(types)
+    exact = {name for name, code in types.items() if code[0] == "f"}  # bytes that became floats would outgrow their file
+    motion, own = ply_motion.find(exact)
     dialect = ply_dialects.recognise(header, moves=motion is not None)
     moving = {*_TIMES, *_MOTION} <= types.keys()
     base, white = _base_columns(types, moving)
-    blocks = ply_rotor4d.blocks(types) if motion and motion.FAMILY is Rotor4D else 1
+    blocks = ply_rotor4d.blocks(exact) if motion and motion.FAMILY is Rotor4D else 1
     rest, cut_degree = ply_dialects.higher_degrees(() if moving else types, blocks)
     scales = [name for name in _SCALES if name in types and name not in own]
     quats = _QUATS if set(_QUATS) <= types.keys() else []
