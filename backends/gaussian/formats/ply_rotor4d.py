@@ -20,7 +20,7 @@ from ..motion.rotor4d import REACH, Rotor4D, cut, uncut
 from .family_draft import FamilyDraft
 from .ply_header import Header
 from .ply_linear import time_range
-from .repair import FASTEST, LATEST, LONGEST_LIFE, SHORTEST_LIFE, SMALLEST_SCALE
+from .repair import LARGEST, FASTEST, LATEST, LONGEST_LIFE, SHORTEST_LIFE, SMALLEST_SCALE
 
 FAMILY = Rotor4D
 COMMENTS = ()
@@ -75,7 +75,7 @@ def read(draft: FamilyDraft, columns: Mapping[str, Floats], header: Header, acti
     waves = np.empty((count, len(coefficients) // (3 * BLOCK), BLOCK, 3), np.float32)
     for name, (channel, order, k) in zip(coefficients, np.ndindex(3, waves.shape[1], BLOCK), strict=True):
         waves[:, order, k, channel] = columns[name]
-    draft.reset(waves, ~np.isfinite(waves), 0, "colours not finite: set to 0")
+    draft.reset(waves, ~(np.abs(waves) < LARGEST), 0, "colours not finite: set to 0")
     span = time_range(draft, center)
     span = (0.0, 10.0) if 1.0 < span[1] <= 12 else span  # the duration that its code gives to videos
     if span != (0.0, 1.0):
