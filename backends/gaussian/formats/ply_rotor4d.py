@@ -20,7 +20,7 @@ from ..motion.rotor4d import REACH, Rotor4D, cut, uncut
 from .family_draft import FamilyDraft
 from .ply_header import Header
 from .ply_linear import time_range
-from .repair import LARGEST, FASTEST, LATEST, LONGEST_LIFE, SHORTEST_LIFE, SMALLEST_SCALE
+from .repair import FASTEST, LARGEST, LATEST, LONGEST_LIFE, SHORTEST_LIFE, SMALLEST_SCALE
 
 FAMILY = Rotor4D
 COMMENTS = ()
