@@ -7,8 +7,7 @@ import re
 
 from .ply_header import Bytes
 
-_ASK = "Give a Gaussian splat file: 3DGS PLY, compressed PLY, .splat, .spz or .splatv."
-_CONVERT = "Convert it to PLY or SPZ, with SuperSplat or splat-transform for instance."
+_ASK = "Give a file of Gaussian splats: PLY, SPZ, SOG, glTF, USD, .splat, .splatv, .ksplat or .4dgs."
 _DOWNLOAD = "Download the file itself."
 
 # what stands at an offset, what that is, what to do
@@ -42,7 +41,7 @@ _ZIPS = [
 
 # what a JSON text is by what it mentions
 _JSONS = [
-    (rb'"lodLevels"|"filenames"', "the index of a streamed SOG file", _CONVERT),
+    (rb'"lodLevels"|"filenames"', "the index of a streamed SOG file", "Give the meta.json of one of its folders, such as 0_0."),
     (rb'"asset"\s*:\s*\{', "a glTF model", "Import it with File > Import > glTF 2.0."),
     (rb'"transform_matrix"|"img_name"', "a list of cameras", "Give the splats themselves; cameras are imported separately."),
     (rb"", "a JSON file", _ASK),
