@@ -221,8 +221,8 @@ def _cloud(load: Load, size: int, encoded: Callable[[], Bytes]) -> SplatCloud:
             alphas = (1 / (1 + np.exp(-np.clip(colour_levels[:, 3], -LARGEST_LOGIT, LARGEST_LOGIT))))[rgba[:, 3]]
         draft.opacities[:] = alphas
         if palette_of is not None:
-            labels = image(meta["shN"], 1)
-            labels = labels[:, 0] + 256 * labels[:, 1].astype(np.int64)
+            pixels = image(meta["shN"], 1)
+            labels = pixels[:, 0] + 256 * pixels[:, 1].astype(np.int64)
             draft.repairs["SH palette entries that do not exist: set to none"] = int(
                 np.count_nonzero(labels >= len(palette_of))
             )
