@@ -24,7 +24,7 @@ from ..motion.linear import Linear
 from .compression import check_expansion, unzstd
 from .family_draft import FamilyDraft
 from .ply_header import Bytes
-from .repair import FASTEST
+from .repair import FASTEST, LATEST
 
 NAME = "4dgs"
 AXES = "RDF"
@@ -147,14 +147,15 @@ def decode(data: Bytes) -> SplatCloud:
         for band in range(1, bands + 1):
             _fill_band(draft.sh[rows], band, chunk, len(data))
     draft.fill(lambda rows: None)
-    draft.drop(~np.isfinite(center) | np.isnan(first) | np.isnan(last) | ~(sigma > 0), "times not finite: splats dropped")
+    lost = ~(np.abs(center) <= LATEST) | np.isnan(first) | np.isnan(last) | ~(sigma > 0)
+    draft.drop(lost, "times not finite: splats dropped")
     draft.reset(motion, ~(np.abs(motion) <= FASTEST), 0, "motion not finite: set to 0")
     if claimed > count or not whole:
         draft.warnings.append(f"The file is cut off: {count:,} of {max(claimed, count):,} splats are there.")
     width = np.sqrt(2) * sigma
-    with np.errstate(over="ignore"):  # the ends of windows may be as good as infinite
-        first, last = first.astype("f4"), last.astype("f4")
-    draft.family = Linear(motion.astype("f4"), center.astype("f4"), width.astype("f4"), first, last, (0.0, duration))
+    with np.errstate(over="ignore"):  # ends of windows may be as good as infinite; splats of such centers are dropped
+        center, width, first, last = (array.astype("f4") for array in (center, width, first, last))
+    draft.family = Linear(motion.astype("f4"), center, width, first, last, (0.0, duration))
     draft.warnings = [*dict.fromkeys(draft.warnings)]
     return draft.finish(Source(NAME, axes=AXES), data)
 
