@@ -154,8 +154,8 @@ def decode(data: Bytes) -> SplatCloud:
         draft.warnings.append(f"The file is cut off: {count:,} of {max(claimed, count):,} splats are there.")
     width = np.sqrt(2) * sigma
     with np.errstate(over="ignore"):  # ends of windows may be as good as infinite; splats of such centers are dropped
-        center, width, first, last = (array.astype("f4") for array in (center, width, first, last))
-    draft.family = Linear(motion.astype("f4"), center, width, first, last, (0.0, duration))
+        times = center.astype("f4"), width.astype("f4"), first.astype("f4"), last.astype("f4")
+    draft.family = Linear(motion.astype("f4"), *times, (0.0, duration))
     draft.warnings = [*dict.fromkeys(draft.warnings)]
     return draft.finish(Source(NAME, axes=AXES), data)
 
