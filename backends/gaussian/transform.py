@@ -40,12 +40,12 @@ def transformed(splats: Splats, change: NDArray[np.float64]) -> Splats:
         quats = multiply(from_matrix(turn), splats.quats).astype(np.float32)
         scales = (splats.scales * stretch.mean()).astype(np.float32)
     else:
-        quats, scales = _sheared(splats.quats, splats.scales, linear)
+        quats, scales = sheared(splats.quats, splats.scales, linear)
     return Splats(means, quats, scales, splats.opacities, turn_sh(splats.sh, turn))
 
 
-def _sheared(quats: Floats, scales: Floats, linear: NDArray[np.float64]) -> tuple[Floats, Floats]:
-    """Axes and scales of L R S S R^T L^T, from the singular values of L R S: exact for needles too."""
+def sheared(quats: Floats, scales: Floats, linear: NDArray[np.float64]) -> tuple[Floats, Floats]:
+    """Axes and scales of L R S S R^T L^T, from the singular values of L R S: exact for needles too; L (3, 3) or (N, 3, 3)."""
     factors = linear @ matrix(normalise(quats.astype(np.float64))) * scales[:, None, :]
     bad = ~np.isfinite(factors).all(axis=(1, 2))
     factors[bad] = np.eye(3)
