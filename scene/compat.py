@@ -65,6 +65,14 @@ def set_modifier_input(modifier: bpy.types.NodesModifier, name: str, value: Any)
     modifier.id_data.update_tag()
 
 
+def modifier_input_path(modifier: bpy.types.NodesModifier, name: str) -> str:
+    """Data path, from the object, of a nodes modifier's input: what its keys and drivers go by."""
+    identifier = _identifier(modifier, name)
+    if hasattr(modifier, "properties"):
+        return f"{modifier.path_from_id()}.properties.inputs.{identifier}.value"
+    return f'{modifier.path_from_id()}["{identifier}"]'
+
+
 def draw_modifier_input(layout: bpy.types.UILayout, modifier: bpy.types.NodesModifier, name: str) -> None:
     """Put a nodes modifier's input into a panel."""
     identifier = _identifier(modifier, name)

@@ -18,6 +18,7 @@ from ..backends.gaussian import axes
 from ..backends.gaussian.cloud import Source, SplatCloud
 from ..backends.gaussian.motion import FAMILIES
 from ..backends.gaussian.motion.stg_full import Decoder, StgFull
+from ..backends.gaussian.motion.timing import INPUTS, Timing
 from ..backends.gaussian.sh import COEFFICIENTS
 from . import compat, materials
 from .nodes import linear, ndgs, stg
@@ -253,18 +254,22 @@ def _modifier(splats: bpy.types.Object, prefix: str) -> bpy.types.NodesModifier 
     return None
 
 
+def timing_of(mover: bpy.types.NodesModifier) -> Timing:
+    """The inputs that say how a clip runs, of a mover or of its evaluated copy."""
+    return Timing(**{field: compat.get_modifier_input(mover, title) for field, title in INPUTS.items()})
+
+
 def time_at(splats: bpy.types.Object, frame: float) -> float:
-    """Time in the family's unit at a frame (with its fraction) of the scene."""
+    """Time in the family's unit at a frame (with its fraction) of the scene; of an evaluated object by its keyed inputs."""
     mover = mover_of(splats)
     if mover is None:
         return 0.0
-    start, frames = (compat.get_modifier_input(mover, name) for name in ("Start Frame", "Frames"))
     first, last = facts_of(splats).get("time_range", (0.0, 1.0))
-    return first + (frame - start) / frames * (last - first)
+    return first + timing_of(mover).share(frame) * (last - first)
 
 
 def cloud_at(splats: bpy.types.Object, scene: bpy.types.Scene) -> SplatCloud:
     """The still cloud of an object at the scene's current frame, seen from its camera, in the object's own space."""
-    time = time_at(splats, scene.frame_current + scene.frame_subframe)
+    time = time_at(splats, scene.frame_current_final)
     eye = scene.camera and splats.matrix_world.inverted() @ scene.camera.matrix_world.translation
     return cloud_of(splats).at(time, eye)

@@ -13,7 +13,7 @@ from ...backends.gaussian.motion.rotor4d import wave_attribute
 from . import moving
 from .build import Nodes, Socket, arrange, ensure
 
-VERSION = 1
+VERSION = 2
 COEFFICIENTS = 16
 """Of a wave: those of degree 3."""
 

@@ -5,16 +5,24 @@ from .build import Nodes, Socket
 
 
 def time(g: Nodes) -> Socket:
-    """The family's time at the scene's frame, sub-frames included, held within the clip.
+    """The family's time at the scene's frame, sub-frames included, as `motion.timing.Timing` has it.
 
-    Declares the inputs Start Frame and Frames, the clip's place on the timeline, and First Time and Last Time.
+    Declares the inputs of `timing.INPUTS`, and First Time and Last Time.
     """
     start = g.input("Start Frame", "Float", 1.0, description="Frame at which the clip begins")
     frames = g.input("Frames", "Float", 50.0, min_value=1e-3, description="Length of the clip on the timeline")
+    speed = g.input("Speed", "Float", 1.0, description="Frames of the clip a frame; 0: the Offset's curve says what is shown")
+    offset = g.input("Offset", "Float", 0.0, description="Frames of the clip that have passed at its start")
+    loop = g.input("Loop", "Bool", False, description="Start over at the end")
+    back = g.input("Back and Forth", "Bool", False, description="Turn around at both ends")
+    reverse = g.input("Reverse", "Bool", False, description="Play from the last frame to the first")
     first = g.input("First Time", "Float", 0.0, description="The capture's own time at the clip's beginning")
     last = g.input("Last Time", "Float", 1.0, description="The capture's own time at the clip's end")
     frame = g.node("GeometryNodeInputSceneTime").outputs["Frame"]
-    share = g.clamp(g.div(g.sub(frame, start), frames), 0.0, 1.0)
+    share = g.div(g.math("MULTIPLY_ADD", g.sub(frame, start), speed, offset), frames)
+    once = g.clamp(share, 0.0, 1.0)
+    shown = g.switch("FLOAT", back, g.switch("FLOAT", loop, once, g.math("FRACT", share)), g.math("PINGPONG", share, 1.0))
+    share = g.switch("FLOAT", reverse, shown, g.sub(1.0, shown))
     return g.math("MULTIPLY_ADD", share, g.sub(last, first), first)
 
 

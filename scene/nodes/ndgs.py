@@ -7,7 +7,7 @@ from . import moving
 from .build import Nodes, arrange, ensure
 
 NAME = "Vivant Family NDGS"
-VERSION = 1
+VERSION = 2
 
 
 def tree() -> bpy.types.NodeTree:

@@ -17,7 +17,7 @@ from . import moving
 from .build import Nodes, Socket, arrange, ensure
 
 NAME = "Vivant Family STG"
-VERSION = 2
+VERSION = 3
 
 
 def tree() -> bpy.types.NodeTree:
