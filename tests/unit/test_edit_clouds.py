@@ -91,7 +91,7 @@ def test_merged_7d_splats_have_joint_covariances_for_their_files():
     whole = merged([made(), made("NDGS", 9, 2)])
     factor = ndgs.factor(whole.quats, whole.scales, whole.family, 7)
     assert np.isfinite(factor).all()
-    again, scales, _ = ndgs.condition(
+    _, scales, _ = ndgs.condition(
         factor @ factor.transpose(0, 2, 1), whole.family.view_mean, whole.family.center, whole.family.view_lambda,
         whole.family.time_lambda,
     )  # fmt: skip

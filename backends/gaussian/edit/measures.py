@@ -20,7 +20,7 @@ def _rgb(cloud: SplatCloud) -> Floats:
 def _saturation(cloud: SplatCloud) -> Floats:
     rgb = np.clip(_rgb(cloud), 0, None)
     brightest = rgb.max(axis=1)
-    return np.where(brightest > 0, np.ptp(rgb, axis=1) / np.where(brightest > 0, brightest, 1), 0)
+    return np.where(brightest > 0, np.ptp(rgb, axis=1) / np.where(brightest > 0, brightest, 1), np.float32(0))
 
 
 def _stretch(cloud: SplatCloud) -> Floats:
@@ -40,7 +40,7 @@ MEASURES: dict[str, Callable[[SplatCloud], Floats]] = {
     "BRIGHTNESS": lambda cloud: _rgb(cloud) @ LUMA.astype(np.float32),
     "SATURATION": _saturation,
 }
-"""By name: opacity 0 to 1; largest standard deviation, metres; how much longer than wide; position; display colours of degree 0."""
+"""By name: opacity 0 to 1; largest standard deviation, metres; how much longer than wide; place; display colours of degree 0."""
 
 
 def between(cloud: SplatCloud, measure: str, low: float, high: float) -> NDArray[np.bool_]:
