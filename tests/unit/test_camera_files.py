@@ -32,7 +32,7 @@ def made(count=5, seed=3, centred=False, level=False, square=False, times=None, 
         centre = (320, 240) if centred else (311.5, 251.25)
         K = intrinsics(fx, fx if square else fx * 1.01, *centre)
         time = None if times is None else times[index]
-        views.append(View(Camera(K, pose, 640, 480), f"picture {index}.png", "", time))
+        views.append(View(Camera(K, pose, 640, 480), f"picture_{index}.png", "", time))
     return CameraSet(tuple(views), path=path)
 
 
@@ -187,6 +187,7 @@ def test_what_a_format_cannot_hold_is_said(tmp_path):
     said = " ".join(camera_losses(made(), "SUPERSPLAT"))
     assert all(word in said for word in ("Shifted", "square", "rolls"))
     assert "Times" in camera_losses(made(times=[0] * 5), "COLMAP")[0]
+    assert "Blanks" in camera_losses(CameraSet((View(made().views[0].camera, "a b.png"),)), "COLMAP")[0]
     flat = CameraSet((View(Camera(intrinsics(9, 9, 1, 1), np.eye(4), 2, 2, "orthographic")),))
     with pytest.raises(VivantError, match="orthographic"):
         write_cameras(flat, tmp_path / "cameras.json")

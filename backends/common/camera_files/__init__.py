@@ -84,10 +84,7 @@ def camera_losses(cameras: CameraSet, form: str) -> tuple[str, ...]:
     """Sentences on what a format cannot hold of these cameras."""
     if not cameras.views:
         return ()
-    if form == "COLMAP":
-        timed = any(view.time is not None for view in cameras.views)
-        return ("Times are not written: COLMAP holds none.",) if timed else ()
-    return tuple(_ENCODERS[form].losses(cameras))
+    return tuple((colmap if form == "COLMAP" else _ENCODERS[form]).losses(cameras))
 
 
 _NAMES = ("transforms.json", "transforms_train.json", "cameras.json", "settings.json")

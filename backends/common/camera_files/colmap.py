@@ -134,7 +134,7 @@ def write(cameras: CameraSet, folder: Path) -> None:
         turn = camera.camera_to_world[:3, :3].T
         quat = rotations.from_matrix(turn)
         shift = -turn @ camera.camera_to_world[:3, 3]
-        name = (view.name or f"{index + 1:05d}.png").replace("\n", " ")
+        name = "_".join(view.name.split()) or f"{index + 1:05d}.png"
         image_lines.append(f"{index + 1} {_text(quat)} {_text(shift)} {lenses[key]} {name}\n\n")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -149,6 +149,16 @@ def write(cameras: CameraSet, folder: Path) -> None:
             part.replace(folder / name)
     except OSError as error:
         raise VivantError(f"'{folder}' cannot be written: {error.strerror or error}.", "Choose another folder.") from error
+
+
+def losses(cameras: CameraSet) -> list[str]:
+    """What the format cannot hold."""
+    found = []
+    if any(view.time is not None for view in cameras.views):
+        found.append(f"Times are not written: {NAME} holds none.")
+    if any(len(view.name.split()) > 1 for view in cameras.views):
+        found.append(f"Blanks in names are written as _: {NAME} ends a name at a blank.")
+    return found
 
 
 def _text(values: NDArray[np.floating] | tuple[float, ...]) -> str:
