@@ -6,9 +6,10 @@ from types import ModuleType
 import bpy
 
 from . import preferences, properties
-from .operators import contacts, engine, inbetween, phase, retarget, shots, splats_io, splats_render, takes
+from .operators import contacts, engine, inbetween, phase, retarget, shots, splats_edit, splats_io, splats_render, takes
 from .panels import menus, sidebar
 from .panels import phase as phase_panel
+from .panels import splats_edit as splats_edit_panel
 from .panels import takes as takes_panels
 from .scene import drawing, ghosts
 
@@ -18,6 +19,7 @@ MODULES: tuple[ModuleType, ...] = (
     engine,
     splats_io,
     splats_render,
+    splats_edit,
     inbetween,
     shots,
     takes,
@@ -26,6 +28,7 @@ MODULES: tuple[ModuleType, ...] = (
     phase,
     menus,
     sidebar,
+    splats_edit_panel,
     takes_panels,
     phase_panel,
     drawing,

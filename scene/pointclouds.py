@@ -75,6 +75,14 @@ def read_attribute(points: bpy.types.PointCloud, name: str) -> Floats | None:
 def write(cloud: SplatCloud, name: str) -> bpy.types.PointCloud:
     """A new POINTCLOUD datablock that holds a cloud and its family."""
     points = compat.new_points(name, len(cloud))
+    fill(points, cloud)
+    if hasattr(points, "type"):
+        points.type = "GAUSSIAN_SPLAT"
+    return points
+
+
+def fill(points: bpy.types.PointCloud, cloud: SplatCloud) -> None:
+    """Write a cloud and its family into a datablock of as many points; its other attributes stay."""
     write_attribute(points, "position", cloud.means, "FLOAT_VECTOR")
     write_attribute(points, "scale", cloud.scales, "FLOAT_VECTOR")
     write_attribute(points, "rotation", cloud.quats, "QUATERNION")
@@ -85,9 +93,6 @@ def write(cloud: SplatCloud, name: str) -> bpy.types.PointCloud:
     if cloud.family is not None:
         for column, values in cloud.family.attributes().items():
             write_attribute(points, column, values)
-    if hasattr(points, "type"):
-        points.type = "GAUSSIAN_SPLAT"
-    return points
 
 
 def _write_higher(points: bpy.types.PointCloud, sh: Floats) -> None:
@@ -188,7 +193,7 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
         "antialiased": cloud.source.antialiased,
         "family": cloud.family.name if cloud.family else "",
         "time_range": list(cloud.family.time_range) if cloud.family else [],
-        "decoder": cloud.family.decoder.numbers if isinstance(cloud.family, StgFull) and cloud.family.decoder else [],
+        "decoder": decoder_numbers(cloud),
         "extras": list(cloud.extras),
         "repairs": dict(cloud.source.repairs),
         "warnings": list(cloud.source.warnings),
@@ -207,6 +212,11 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
     if hasattr(made.data, "type"):  # Blender 5.3 draws splats itself
         drawer.show_viewport = drawer.show_render = False
     return made
+
+
+def decoder_numbers(cloud: SplatCloud) -> list[float]:
+    """The numbers of the network that makes a cloud's colours, none for other clouds."""
+    return cloud.family.decoder.numbers if isinstance(cloud.family, StgFull) and cloud.family.decoder else []
 
 
 def add(context: bpy.types.Context, cloud: SplatCloud, start_frame: float = 1.0, frames: float = 50.0) -> bpy.types.Object:

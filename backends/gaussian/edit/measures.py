@@ -14,13 +14,12 @@ from .colour import LUMA
 
 
 def _rgb(cloud: SplatCloud) -> Floats:
-    return sh.to_rgb(cloud.sh[:, 0])
+    return np.asarray(sh.to_rgb(cloud.sh[:, 0]), np.float32)
 
 
 def _saturation(cloud: SplatCloud) -> Floats:
-    rgb = np.clip(_rgb(cloud), 0, None)
-    brightest = rgb.max(axis=1)
-    return np.where(brightest > 0, np.ptp(rgb, axis=1) / np.where(brightest > 0, brightest, 1), np.float32(0))
+    rgb = np.maximum(_rgb(cloud), 0)
+    return np.ptp(rgb, axis=1) / np.maximum(rgb.max(axis=1), np.finfo(np.float32).tiny)
 
 
 def _stretch(cloud: SplatCloud) -> Floats:
@@ -40,7 +39,7 @@ MEASURES: dict[str, Callable[[SplatCloud], Floats]] = {
     "BRIGHTNESS": lambda cloud: _rgb(cloud) @ LUMA.astype(np.float32),
     "SATURATION": _saturation,
 }
-"""By name: opacity 0 to 1; largest standard deviation, metres; how much longer than wide; place; display colours of degree 0."""
+"""By name: opacity 0 to 1; largest standard deviation, metres; length to width; place; display colours of degree 0."""
 
 
 def between(cloud: SplatCloud, measure: str, low: float, high: float) -> NDArray[np.bool_]:
