@@ -19,7 +19,7 @@ def _rgb(cloud: SplatCloud) -> Floats:
 
 def _saturation(cloud: SplatCloud) -> Floats:
     rgb = np.maximum(_rgb(cloud), 0)
-    return np.ptp(rgb, axis=1) / np.maximum(rgb.max(axis=1), np.finfo(np.float32).tiny)
+    return np.asarray(np.ptp(rgb, axis=1) / np.maximum(rgb.max(axis=1), np.finfo(np.float32).tiny), np.float32)
 
 
 def _stretch(cloud: SplatCloud) -> Floats:
