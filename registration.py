@@ -6,7 +6,7 @@ from types import ModuleType
 import bpy
 
 from . import preferences, properties
-from .operators import contacts, engine, inbetween, phase, retarget, shots, splats_edit, splats_io, splats_render, takes
+from .operators import cameras_io, contacts, engine, inbetween, phase, retarget, shots, splats_edit, splats_io, splats_render, takes
 from .panels import menus, sidebar
 from .panels import phase as phase_panel
 from .panels import splats_edit as splats_edit_panel
@@ -20,6 +20,7 @@ MODULES: tuple[ModuleType, ...] = (
     splats_io,
     splats_render,
     splats_edit,
+    cameras_io,
     inbetween,
     shots,
     takes,

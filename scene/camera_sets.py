@@ -65,7 +65,8 @@ def add(
         warnings.append(f"Pictures of {len(shapes)} sizes: the scene has that of the first, {first.width} x {first.height}.")
     ratio, said = _pixel_ratio(found) if fit_scene else (cameras.pixel_ratio_of(scene), [])
     warnings += said
-    when = _frames_of(scene, found, splats, start_frame, frames)
+    begin, length = clip_of(scene, splats)
+    when = _frames_of(scene, found, begin if start_frame is None else start_frame, frames or length)
 
     collection = bpy.data.collections.new(name)
     context.collection.children.link(collection)
@@ -189,15 +190,17 @@ def _pixel_ratio(found: CameraSet) -> tuple[float, list[str]]:
     return 1.0, [f"Pixels are taken for square: pictures differ by up to {off:.1f} pixels at their border."]
 
 
-def _frames_of(
-    scene: bpy.types.Scene, found: CameraSet, splats: bpy.types.Object | None, start: float | None, frames: float | None
-) -> list[float]:
-    """The frame of every view."""
+def clip_of(scene: bpy.types.Scene, splats: bpy.types.Object | None) -> tuple[float, float]:
+    """First frame and length of the splats' clip; the scene's start and 50 for splats that stand still, or none."""
     mover = pointclouds.mover_of(splats) if splats else None
-    if start is None:
-        start = compat.get_modifier_input(mover, "Start Frame") if mover else scene.frame_start
-    if frames is None:
-        frames = compat.get_modifier_input(mover, "Frames") if mover else 50.0
+    if mover is None:
+        return float(scene.frame_start), 50.0
+    start, frames = (compat.get_modifier_input(mover, name) for name in ("Start Frame", "Frames"))
+    return float(start), float(frames)
+
+
+def _frames_of(scene: bpy.types.Scene, found: CameraSet, start: float, frames: float) -> list[float]:
+    """The frame of every view."""
     scale = scene.render.fps / scene.render.fps_base if found.path else frames
     return [start + (index if view.time is None else view.time * scale) for index, view in enumerate(found.views)]
 

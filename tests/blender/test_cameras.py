@@ -12,6 +12,7 @@ import pytest
 from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Matrix, Vector
 
+import vivant
 from vivant.backends.common.camera_files import FORMATS, read_cameras, write_cameras
 from vivant.backends.common.cameras import Camera, CameraSet, View, intrinsics, project
 from vivant.scene import camera_sets, cameras, pointclouds
@@ -193,3 +194,56 @@ def test_real_captures_project_to_the_same_pixels(scene, data, tmp_path, name):
         pixels = (local @ K.T)[:, :2] / local[:, 2:]
         worst = max(worst, np.abs(blender_pixels(scene, camera, points) - pixels).max())
     assert worst < 1e-3
+
+
+@pytest.fixture
+def extension(scene):
+    """Vivant registered, with an empty scene."""
+    vivant.register()
+    yield
+    vivant.unregister()
+
+
+@pytest.mark.usefixtures("extension")
+@pytest.mark.parametrize("form", sorted(FORMATS))
+def test_the_operators_write_what_they_read(tmp_path, form):
+    names = {"COLMAP": "cameras.txt", "INRIA": "cameras.json", "TRANSFORMS": "transforms.json", "SUPERSPLAT": "settings.json"}
+    path = tmp_path / names[form]
+    write_cameras(around(3), path, form)
+    assert bpy.ops.vivant.cameras_import(filepath=str(path)) == {"FINISHED"}
+    made = [camera for camera in bpy.data.objects if camera.type == "CAMERA" and camera.parent]
+    assert len(made) == 3
+    # settings.json holds no size of pictures: the scene keeps its own
+    assert cameras.picture_size(bpy.context.scene) == ((192, 128) if form == "SUPERSPLAT" else (640, 480))
+    for camera in bpy.data.objects:
+        camera.select_set(camera in made)
+    out = tmp_path / "out"
+    out.mkdir()
+    options = {"form": form, "source": "SELECTED", "match_splats": False}
+    assert bpy.ops.vivant.cameras_export(filepath=str(out / names[form]), **options) == {"FINISHED"}
+    for a, b in zip(read_cameras(out).views, read_cameras(path).views, strict=True):
+        assert np.abs(project(a.camera, POINTS) - project(b.camera, POINTS)).max() < 1e-3
+
+
+@pytest.mark.usefixtures("extension")
+def test_what_cannot_be_read_or_written_is_a_sentence_and_changes_nothing(tmp_path):
+    (tmp_path / "a.json").write_text("{}")
+    before = len(bpy.data.objects), len(bpy.data.cameras), len(bpy.data.collections)
+    with pytest.raises(RuntimeError, match="holds no cameras"):
+        bpy.ops.vivant.cameras_import(filepath=str(tmp_path / "a.json"))
+    assert before == (len(bpy.data.objects), len(bpy.data.cameras), len(bpy.data.collections))
+    bpy.context.scene.camera.data.type = "ORTHO"
+    with pytest.raises(RuntimeError, match="orthographic"):
+        bpy.ops.vivant.cameras_export(filepath=str(tmp_path / "transforms.json"))
+    assert not (tmp_path / "transforms.json").exists()
+
+
+@pytest.mark.usefixtures("extension")
+def test_pictures_beside_the_file_stand_behind_their_cameras(tmp_path):
+    image = bpy.data.images.new("p", 8, 6)
+    image.file_format = "PNG"
+    image.save(filepath=str(tmp_path / "p0.png"))
+    write_cameras(around(2, size=(8, 6), fx=6, fy=6), tmp_path / "transforms.json")
+    bpy.ops.vivant.cameras_import(filepath=str(tmp_path / "transforms.json"), pictures=True)
+    shown = [len(camera.background_images) for camera in bpy.data.cameras if camera.name.startswith("p")]
+    assert shown == [1, 0]
