@@ -7,7 +7,7 @@ import bpy
 
 from ..backends.common.errors import VivantError
 from ..backends.gaussian.edit.colour import grading
-from ..scene import edits, pointclouds
+from ..scene import edits, pointclouds, proxies, warps
 
 MEASURES = (
     ("OPACITY", "Opacity", "0 to 1"),
@@ -193,6 +193,58 @@ class VIVANT_OT_splats_tint(SplatsEdit, bpy.types.Operator):
         return f"{splats.name}: colours changed."
 
 
+class VIVANT_OT_splats_deform(SplatsEdit, bpy.types.Operator):
+    """Deform the splats for good as the other selected object is now: a posed armature, a lattice or a closed mesh as a cage"""
+
+    bl_idname = "vivant.splats_deform"
+    bl_label = "Deform Splats by Object"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if not super().poll(context):
+            return False
+        if _deformer(context) is None:
+            cls.poll_message_set("Select an armature, a lattice or a closed mesh first and the splats last")
+            return False
+        return True
+
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
+        deformer = _deformer(context)
+        edits.deform(splats, deformer)
+        return f"{splats.name}: deformed as {deformer.name} is at this frame."
+
+
+class VIVANT_OT_splats_proxy(SplatsEdit, bpy.types.Operator):
+    """Add a closed mesh around what the splats cover at this frame, which follows them"""
+
+    bl_idname = "vivant.splats_proxy"
+    bl_label = "Add Proxy Mesh"
+
+    purpose: bpy.props.EnumProperty(
+        name="For",
+        items=(
+            ("SHADOW", "Shadow", "Casts the splats' shadow on other objects; no camera sees it"),
+            ("COLLISION", "Collision", "Cloth and particles collide with it; no render shows it"),
+        ),
+    )
+    cells: bpy.props.IntProperty(
+        name="Resolution", default=64, min=8, max=256, description="Cells along the longest side of the splats"
+    )
+    level: bpy.props.FloatProperty(
+        name="Threshold", default=0.5, min=0.01, max=0.99, description="How opaque the splats are where the surface lies"
+    )
+
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
+        made = proxies.add(splats, context.scene, self.purpose, self.cells, self.level)
+        return f"{made.name}: {len(made.data.polygons):,} faces."
+
+
+def _deformer(context: bpy.types.Context) -> bpy.types.Object | None:
+    """The one selected object that can deform the active one."""
+    able = [other for other in context.selected_objects if other.type in warps.KINDS]
+    return able[0] if len(able) == 1 else None
+
+
 def _others(context: bpy.types.Context) -> list[bpy.types.Object]:
     """Selected splats besides the active ones."""
     return [other for other in context.selected_objects if other != context.active_object and pointclouds.is_splats(other)]
@@ -211,4 +263,6 @@ CLASSES = (
     VIVANT_OT_splats_select,
     VIVANT_OT_splats_crop,
     VIVANT_OT_splats_tint,
+    VIVANT_OT_splats_deform,
+    VIVANT_OT_splats_proxy,
 )

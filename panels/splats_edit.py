@@ -27,6 +27,9 @@ class VIVANT_PT_splats_edit(Tab, bpy.types.Panel):
         column.operator("vivant.splats_select", text="Select by Value", icon="RESTRICT_SELECT_OFF")
         column.operator("vivant.splats_crop", text="Crop by Object", icon="MOD_BOOLEAN")
         column.operator("vivant.splats_tint", text="Tint", icon="COLOR")
+        column = self.layout.column(align=True)
+        column.operator("vivant.splats_deform", text="Deform by Object", icon="MOD_LATTICE")
+        column.operator_menu_enum("vivant.splats_proxy", "purpose", text="Add Proxy Mesh", icon="MESH_ICOSPHERE")
 
 
 CLASSES = (VIVANT_PT_splats_edit,)

@@ -20,12 +20,13 @@ from ..backends.gaussian import axes
 from ..backends.gaussian.cloud import SplatCloud
 from ..backends.gaussian.edit import colour
 from ..backends.gaussian.edit.carry import transformed
+from ..backends.gaussian.edit.deform import deformed
 from ..backends.gaussian.edit.enclosed import inside
 from ..backends.gaussian.edit.measures import between, near_colour
 from ..backends.gaussian.edit.merge import merged
 from ..backends.gaussian.motion import FAMILIES
 from ..backends.gaussian.motion.timing import INPUTS
-from . import columns, compat, pointclouds
+from . import columns, compat, pointclouds, warps
 
 Mask = NDArray[np.bool_]
 
@@ -142,6 +143,15 @@ def enclosed_by(splats: bpy.types.Object, body: bpy.types.Object, scene: bpy.typ
     to_local = _array(splats.matrix_world.inverted() @ body.matrix_world)
     corners = vertices.reshape(-1, 3) @ to_local[:3, :3].T + to_local[:3, 3]
     return inside(pointclouds.cloud_at(splats, scene).means, corners, triangles)
+
+
+def deform(splats: bpy.types.Object, deformer: bpy.types.Object) -> None:
+    """Deform the splats, with their shapes, colours by direction and paths, as an armature, lattice or cage is at this frame.
+
+    Paths are bent to first order at each splat.  Raises VivantError for other objects, and for motion that cannot follow.
+    """
+    check_editable(splats)
+    overwrite(splats, deformed(pointclouds.cloud_of(splats), warps.of(deformer, splats)))
 
 
 def keep(splats: bpy.types.Object, mask: Mask) -> int:

@@ -340,3 +340,106 @@ def test_a_tint_reaches_the_picture_and_only_the_selected_ones_in_edit_mode(scen
     faint = tinted.opacities <= 0.25
     assert np.ptp(grey.sh[faint], axis=2).max() < 1e-5
     np.testing.assert_array_equal(grey.sh[~faint], tinted.sh[~faint])
+
+
+# ---- deform
+
+
+def chosen_after(deformer: bpy.types.Object, splats: bpy.types.Object) -> None:
+    deformer.select_set(True)
+    splats.select_set(True)
+    bpy.context.view_layer.objects.active = splats
+    bpy.context.view_layer.update()
+
+
+SHEAR = np.array([[1.1, 0.2, 0, 0.1], [0, 0.9, 0.1, -0.2], [0.1, 0, 1.2, 0.3], [0, 0, 0, 1]])
+
+
+def sheared(world) -> tuple[np.ndarray, np.ndarray]:
+    means, spread = world
+    return means @ SHEAR[:3, :3].T + SHEAR[:3, 3], SHEAR[:3, :3] @ spread @ SHEAR[:3, :3].T
+
+
+@pytest.mark.parametrize("kind", ["LATTICE", "MESH"])
+def test_a_lattice_and_a_cage_under_a_shear_shear_the_splats_and_their_paths(scene, kind):
+    splats = placed(scene, made(family="Linear"), TURNED)
+    before = [in_world(splats, time) for time in (0.0, 0.5)]
+    if kind == "LATTICE":
+        data = bpy.data.lattices.new("Lattice")
+        data.interpolation_type_u = data.interpolation_type_v = data.interpolation_type_w = "KEY_LINEAR"
+        deformer = bpy.data.objects.new("Lattice", data)
+        deformer.scale = (8, 8, 8)
+    else:
+        bpy.ops.mesh.primitive_ico_sphere_add(subdivisions=2, radius=1)
+        deformer = bpy.context.active_object
+        deformer.scale, deformer.location = (4, 5, 6), (0.2, 0.1, 0)
+        deformer.shape_key_add(name="Basis")
+        deformer.shape_key_add(name="Sheared").value = 1
+    if kind == "LATTICE":
+        scene.collection.objects.link(deformer)
+    bpy.context.view_layer.update()
+    local = deformer.matrix_world.inverted() @ Matrix(SHEAR) @ deformer.matrix_world
+    points = deformer.data.points if kind == "LATTICE" else deformer.data.shape_keys.key_blocks[1].data
+    for point in points:
+        if kind == "LATTICE":
+            point.co_deform = local @ point.co
+        else:
+            point.co = local @ point.co
+    chosen_after(deformer, splats)
+    objects, meshes = len(bpy.data.objects), len(bpy.data.meshes)
+    assert bpy.ops.vivant.splats_deform() == {"FINISHED"}
+    assert (objects, meshes) == (len(bpy.data.objects), len(bpy.data.meshes))
+    for time, then in zip((0.0, 0.5), before, strict=True):
+        check_world(sheared(then), in_world(splats, time), 2e-3)
+
+
+def test_a_posed_bone_turns_what_hangs_on_it(scene):
+    splats = placed(scene, made(), Matrix.Translation((0.1, 0, 0)))
+    before = picture(splats, scene)
+    armature = bpy.data.objects.new("Armature", bpy.data.armatures.new("Armature"))
+    scene.collection.objects.link(armature)
+    armature.location = (0.3, 0.2, 0)
+    bpy.context.view_layer.objects.active = armature
+    bpy.ops.object.mode_set(mode="EDIT")
+    armature.data.edit_bones.new("Bone").tail = (0, 0, 1)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    armature.pose.bones["Bone"].matrix_basis = Matrix.Rotation(0.7, 4, "Y")
+    bpy.context.view_layer.update()
+    world = armature.matrix_world
+    turn = world @ armature.pose.bones["Bone"].matrix @ armature.data.bones["Bone"].matrix_local.inverted() @ world.inverted()
+    chosen_after(armature, splats)
+    bpy.ops.vivant.splats_deform()
+    splats.matrix_world = turn.inverted() @ splats.matrix_world
+    assert psnr(picture(splats, scene), before) >= 60  # one bone is a rigid turn, which taken back leaves every pixel
+
+
+def test_a_cage_that_is_not_deformed_is_refused(scene):
+    splats = placed(scene, made())
+    bpy.ops.mesh.primitive_cube_add(size=9)
+    cube = bpy.context.active_object
+    chosen_after(cube, splats)
+    refused(bpy.ops.vivant.splats_deform, "not deformed")
+    cube.modifiers.new("Array", "ARRAY")
+    bpy.context.view_layer.update()
+    refused(bpy.ops.vivant.splats_deform, "number of vertices")
+
+
+# ---- proxies
+
+
+def test_a_proxy_holds_the_splats_and_follows_them(scene):
+    splats = placed(scene, made(400), TURNED)
+    bpy.ops.vivant.splats_proxy(purpose="SHADOW", cells=24, level=0.2)
+    shadow = bpy.data.objects["Splats Shadow"]
+    bpy.context.view_layer.update()
+    assert not shadow.visible_camera and shadow.visible_shadow and not shadow.hide_render
+    np.testing.assert_allclose(shadow.matrix_world, splats.matrix_world, atol=1e-6)
+    means, _ = in_world(splats)
+    corners = np.array([shadow.matrix_world @ vertex.co for vertex in shadow.data.vertices])
+    np.testing.assert_allclose((corners.min(axis=0), corners.max(axis=0)), (means.min(axis=0), means.max(axis=0)), atol=0.6)
+    bpy.ops.vivant.splats_proxy(purpose="COLLISION", cells=16, level=0.2)
+    body = bpy.data.objects["Splats Collision"]
+    assert body.hide_render and [modifier.type for modifier in body.modifiers] == ["COLLISION"]
+    assert bpy.context.active_object == splats
+    bpy.ops.vivant.splats_tint(opacity=0.01)
+    refused(bpy.ops.vivant.splats_proxy, "opaque enough")

@@ -28,15 +28,18 @@ def inside(points: ArrayLike, vertices: ArrayLike, triangles: ArrayLike) -> NDAr
     faces = corners[triangles]
     low, high = faces.min(axis=1), faces.max(axis=1)
     starts, ends = np.searchsorted(x, low[:, 0]), np.searchsorted(x, high[:, 0])
-    for (a, b, c), start, end, floor, ceiling in zip(faces, starts, ends, low, high, strict=True):
+    across = np.cross(faces[:, 1] - faces[:, 0], faces[:, 2] - faces[:, 0])
+    hopeful = np.flatnonzero((ends > starts) & (across[:, 2] != 0))
+    for (a, b, c), start, end, floor, ceiling, normal in zip(
+        *(each[hopeful] for each in (faces, starts, ends, low, high, across)), strict=True
+    ):
         rows = start + np.flatnonzero((y[start:end] >= floor[1]) & (y[start:end] <= ceiling[1]) & (z[start:end] <= ceiling[2]))
-        across = np.cross(b - a, c - a)
-        if not len(rows) or across[2] == 0:
+        if not len(rows):
             continue
         sides = [_side(one, other, x[rows], y[rows]) for one, other in ((a, b), (b, c), (c, a))]
         hit = np.all(sides, axis=0) | ~np.any(sides, axis=0)
-        height = a[2] - (across[0] * (x[rows] - a[0]) + across[1] * (y[rows] - a[1])) / across[2]
-        turns[rows[hit & (height > z[rows])]] += int(np.sign(across[2]))
+        height = a[2] - (normal[0] * (x[rows] - a[0]) + normal[1] * (y[rows] - a[1])) / normal[2]
+        turns[rows[hit & (height > z[rows])]] += int(np.sign(normal[2]))
     result = np.empty(len(points), bool)
     result[order] = turns != 0
     return result

@@ -23,7 +23,8 @@ def _saturation(cloud: SplatCloud) -> Floats:
 
 
 def _stretch(cloud: SplatCloud) -> Floats:
-    return cloud.scales.max(axis=1) / np.maximum(np.median(cloud.scales, axis=1), np.finfo(np.float32).tiny)
+    middle = np.maximum(np.median(cloud.scales, axis=1), np.finfo(np.float32).tiny)
+    return np.asarray(cloud.scales.max(axis=1) / middle, np.float32)
 
 
 MEASURES: dict[str, Callable[[SplatCloud], Floats]] = {
