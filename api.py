@@ -14,12 +14,14 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .backends.common.cameras import Camera
+from .backends.common.camera_files import read_cameras, write_cameras
+from .backends.common.cameras import Camera, CameraSet, View
 from .backends.common.errors import (
     BrokenFile,
     Cancelled,
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BrokenFile",
+    "Camera",
+    "CameraSet",
     "Cancelled",
     "Clip",
     "EngineFailed",
@@ -63,20 +67,25 @@ __all__ = [
     "Source",
     "SplatCloud",
     "UnsupportedFormat",
+    "View",
     "VivantError",
     "change_axes",
     "cloud_of",
+    "export_cameras",
+    "import_cameras",
     "import_splats",
     "inbetween",
     "inbetween_many",
     "inbetween_object",
     "read_bvh",
+    "read_cameras",
     "read_clip",
     "read_splats",
     "render",
     "retarget",
     "solvers",
     "write_bvh",
+    "write_cameras",
     "write_clip",
     "write_splats",
 ]
@@ -107,6 +116,54 @@ def import_splats(path: str | os.PathLike[str], start_frame: float = 1.0, frames
     from .scene import pointclouds
 
     return pointclouds.add(bpy.context, read_splats(path), start_frame, frames)
+
+
+def import_cameras(
+    path: str | os.PathLike[str],
+    splats: bpy.types.Object | None = None,
+    layout: str = "AUTO",
+    start_frame: float | None = None,
+    frames: float | None = None,
+    markers: bool = False,
+    pictures: bool = False,
+    fit_scene: bool = True,
+) -> list[bpy.types.Object]:
+    """Read a camera file into a new collection: one camera a picture, or one with keys for a path.
+
+    splats: the cloud trained on these cameras, which becomes their parent; without it they stand upright under an empty.
+    layout: "CAMERAS", "PATH", or "AUTO" for what the file holds.  start_frame, frames: as of the splats when None; without
+    times every picture takes a frame.  markers: bind cameras to their frames.  pictures: show them behind the cameras.
+    fit_scene: give the scene their size and pixel aspect.  Needs bpy.  Raises VivantError as `read_cameras` does.
+    """
+    import bpy
+
+    from .scene import camera_sets, cameras
+
+    found = read_cameras(path, cameras.picture_size(bpy.context.scene))
+    name = Path(path).stem or "Cameras"
+    return camera_sets.add(bpy.context, found, name, splats, layout, start_frame, frames, markers, pictures, fit_scene)[0]
+
+
+def export_cameras(
+    path: str | os.PathLike[str],
+    form: str = "TRANSFORMS",
+    cameras: Sequence[bpy.types.Object] | None = None,
+    frame_range: tuple[int, int] | None = None,
+    step: int = 1,
+    splats: bpy.types.Object | None = None,
+) -> CameraSet:
+    """Write the scene's camera at every step-th frame, or some cameras as they stand; what was written.
+
+    form: "TRANSFORMS", "COLMAP" (a folder), "INRIA" or "SUPERSPLAT".  splats: the cloud in whose coordinates poses are written;
+    without it they are the scene's, turned to the format's axes.  Needs bpy.  Raises VivantError as `write_cameras` does.
+    """
+    import bpy
+
+    from .scene import camera_sets
+
+    found = camera_sets.gather(bpy.context, form, cameras, frame_range, step, splats)
+    write_cameras(found, path, form)
+    return found
 
 
 def cloud_of(object: bpy.types.Object) -> SplatCloud:

@@ -13,6 +13,7 @@ from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Matrix, Vector
 
 import vivant
+from vivant import api
 from vivant.backends.common.camera_files import FORMATS, read_cameras, write_cameras
 from vivant.backends.common.cameras import Camera, CameraSet, View, intrinsics, project
 from vivant.scene import camera_sets, cameras, pointclouds
@@ -83,8 +84,6 @@ def test_points_land_on_the_same_pixels_in_blender_and_come_back_as_they_were(sc
 
 def test_cameras_of_a_cloud_follow_it_and_see_it_as_the_file_says(scene, tmp_path):
     for path in samples.write_still(tmp_path):
-        from vivant import api
-
         cloud = api.read_splats(path)
         splats = pointclouds.add(bpy.context, cloud)
         splats.matrix_world = Matrix.Translation((1, 2, 3)) @ splats.matrix_world @ Matrix.Scale(1.5, 4)
@@ -161,8 +160,6 @@ def test_several_shapes_make_no_path_and_nothing_is_left_behind(scene):
 
 
 def test_an_unevenly_scaled_cloud_gives_no_cameras(scene, tmp_path):
-    from vivant import api
-
     splats = pointclouds.add(bpy.context, api.read_splats(samples.write_still(tmp_path)[0]))
     splats.scale = (1, 2, 1)
     bpy.context.view_layer.update()
@@ -247,3 +244,11 @@ def test_pictures_beside_the_file_stand_behind_their_cameras(tmp_path):
     bpy.ops.vivant.cameras_import(filepath=str(tmp_path / "transforms.json"), pictures=True)
     shown = [len(camera.background_images) for camera in bpy.data.cameras if camera.name.startswith("p")]
     assert shown == [1, 0]
+
+
+def test_scripts_import_and_export_with_two_calls(scene, tmp_path):
+    write_cameras(around(2), tmp_path / "transforms.json")
+    made = api.import_cameras(tmp_path / "transforms.json")
+    written = api.export_cameras(tmp_path / "model", "COLMAP", made)
+    assert [view.name for view in api.read_cameras(tmp_path / "model").views] == ["p0.png", "p1.png"]
+    assert len(written) == 2
