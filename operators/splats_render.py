@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import bpy
 
 from ..backends.common.errors import VivantError
@@ -23,6 +25,12 @@ class VIVANT_OT_splats_render(JobOperator, bpy.types.Operator):
     bl_label = "Render Plate"
     bl_options = {"REGISTER", "UNDO"}
 
+    filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="File",
+        description="Write a multilayer EXR as well: colour, mean depth and nearest depth for the compositor; none when empty",
+        subtype="FILE_PATH",
+    )
+
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         return any(pointclouds.is_splats(candidate) for candidate in context.scene.objects)
@@ -40,6 +48,9 @@ class VIVANT_OT_splats_render(JobOperator, bpy.types.Operator):
     def finish(self, context: bpy.types.Context, job: Job) -> None:
         _, arrays = job.result()
         image = images.write_plate(self._name, arrays["picture"])
+        if self.filepath:
+            path = pathlib.Path(bpy.path.abspath(self.filepath)).with_suffix(".exr")
+            images.write_layers(path, arrays["picture"], depth=arrays["depth"], nearest=arrays["nearest"])
         self.report({"INFO"}, f"{image.name}: {image.size[0]} x {image.size[1]}, in the image editor.")
 
 
