@@ -182,18 +182,19 @@ def bent_pixels(lens: ArrayLike, size: tuple[float, float], terms: dict[str, flo
     fx, fy, cx, cy = np.asarray(lens, np.float64)
     along = np.linspace(0, 1, 9)
     u, v = np.meshgrid(along * size[0], along * size[1])
-    x, y = (u - cx) / fx, (v - cy) / fy
     k1, k2, k3, k4, k5, k6 = (terms.get(f"k{i}", 0.0) for i in range(1, 7))
     p1, p2 = terms.get("p1", 0.0), terms.get("p2", 0.0)
     with np.errstate(all="ignore"):
+        x, y = (u - cx) / fx, (v - cy) / fy
         r = x * x + y * y
         radial = (1 + r * (k1 + r * (k2 + r * k3))) / (1 + r * (k4 + r * (k5 + r * k6)))
         dx = x * (radial - 1) + 2 * p1 * x * y + p2 * (r + 2 * x * x)
         dy = y * (radial - 1) + p1 * (r + 2 * y * y) + 2 * p2 * x * y
-        return float(np.nan_to_num(np.hypot(dx * fx, dy * fy).max(), nan=math.inf))
+        moved = float(np.hypot(dx * fx, dy * fy).max())
+    return math.inf if math.isnan(moved) else moved
 
 
 def distortion_note(model: str, pixels: float | None = None) -> str:
     """The sentence on lens distortion that a pinhole camera cannot have."""
-    far = "" if pixels is None else f", up to {pixels:,.1f} pixels at the border"
+    far = "" if pixels is None or pixels > 1e6 else f", up to {pixels:,.1f} pixels at the border"
     return f"Lens distortion ({model}) is left out{far}: undistort the pictures to match them exactly."
