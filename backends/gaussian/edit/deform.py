@@ -79,38 +79,43 @@ def cage(rest: ArrayLike, posed: ArrayLike, triangles: ArrayLike) -> Warp:
     Exact for affine poses, smooth inside and outside.  Source: Ju, Schaefer and Warren, "Mean Value Coordinates for Closed
     Triangular Meshes", in its vector form: what a face weighs is the mean of the directions that see it.
     """
-    rest, posed = np.asarray(rest, np.float64), np.asarray(posed, np.float64)
-    triangles = np.asarray(triangles, int)
+    rest, triangles = np.asarray(rest, np.float64), np.asarray(triangles, int)
+    shift = np.asarray(posed, np.float64) - rest
     aside = 1e-9 * np.linalg.norm(np.ptp(rest, axis=0)) * np.array([0.42, 0.71, 0.56])  # off faces, where weights are infinite
+    edges, opposite, signs = _edges(triangles)
 
     def warp(points: Doubles) -> Doubles:
         moved = np.empty_like(points)
 
         def block(rows: slice) -> None:
-            away = rest - (points[rows] + aside)[:, None]
-            distances = np.maximum(np.linalg.norm(away, axis=2), 1e-300)
-            weights = _mean_values(away / distances[..., None], triangles) / distances
-            total = weights.sum(axis=1, keepdims=True)
-            shift = np.einsum("nv,vi->ni", weights / total, posed - rest)
-            moved[rows] = points[rows] + shift
+            away = rest.T[:, :, None] - (points[rows] + aside).T[:, None]  # (3, V, n): one coordinate after the other
+            distances = np.maximum(np.sqrt(np.square(away).sum(axis=0)), 1e-300)
+            x, y, z = away / distances
+            (xi, yi, zi), (xj, yj, zj) = ((x[end], y[end], z[end]) for end in edges.T)
+            normals = yi * zj - zi * yj, zi * xj - xi * zj, xi * yj - yi * xj
+            sines = np.sqrt(sum(each * each for each in normals))
+            angles = np.arctan2(sines, xi * xj + yi * yj + zi * zj) / np.maximum(sines, 1e-300)
+            mean = [sum(signs[k] * (angles * each)[opposite[k]] for k in range(3)) for each in normals]
+            first = triangles[:, 0]
+            volume = signs[0] * sum(u[first] * each[opposite[0]] for u, each in zip((x, y, z), normals, strict=True))
+            volume[np.abs(volume) < 1e-14] = np.inf  # seen from within its plane, a face weighs nothing
+            total, sums = np.zeros(x.shape[1]), np.zeros((3, x.shape[1]))
+            for k, corner in enumerate(triangles.T):
+                share = signs[k] * sum(each[opposite[k]] * part for each, part in zip(normals, mean, strict=True))
+                share /= volume * distances[corner]
+                total += share.sum(axis=0)
+                sums += shift[corner].T @ share
+            moved[rows] = points[rows] + (sums / total).T
 
-        in_blocks(block, len(points), rows=max(16, 200_000 // len(triangles)))
+        in_blocks(block, len(points), rows=max(16, 50_000 // len(triangles)))
         return moved
 
     return warp
 
 
-def _mean_values(directions: Doubles, triangles: NDArray[np.intp]) -> Doubles:
-    """Weights (N, V), times distances, of vertices seen along unit directions (N, V, 3)."""
-    count, vertices = directions.shape[:2]
-    corners = directions[:, triangles]  # (N, T, 3, 3)
-    nexts, lasts = np.roll(corners, -1, axis=2), np.roll(corners, -2, axis=2)
-    normals = np.cross(nexts, lasts)
-    sines = np.linalg.norm(normals, axis=3)
-    angles = np.arctan2(sines, np.einsum("ntki,ntki->ntk", nexts, lasts))
-    normals /= np.maximum(sines, 1e-300)[..., None]
-    mean = np.einsum("ntk,ntki->nti", angles, normals)
-    heights = np.einsum("ntki,ntki->ntk", normals, corners)
-    shares = np.einsum("ntki,nti->ntk", normals, mean) / np.where(np.abs(heights) < 1e-13, np.inf, heights)
-    index = (np.arange(count)[:, None] * vertices + triangles.ravel()).ravel()
-    return np.bincount(index, shares.ravel(), count * vertices).reshape(count, vertices)
+def _edges(triangles: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp], Doubles]:
+    """Each edge once, (E, 2); the one opposite each corner of each triangle, (3, T), and 1 or -1, (3, T, 1), for its way."""
+    ends = np.stack([triangles[:, (1, 2)], triangles[:, (2, 0)], triangles[:, (0, 1)]])
+    edges, opposite = np.unique(np.sort(ends.reshape(-1, 2), axis=1), axis=0, return_inverse=True)
+    signs = np.where(ends[..., 0] < ends[..., 1], 1.0, -1.0)
+    return edges, opposite.reshape(ends.shape[:2]), signs[..., None]
