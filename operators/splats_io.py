@@ -95,7 +95,7 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
             bpy.ops.object.mode_set(mode="OBJECT")
         for chosen in context.selected_objects:
             chosen.select_set(False)
-        for cloud in map(pointclouds.playable, clouds):
+        for cloud in clouds:
             made = pointclouds.add(context, cloud, self.start_frame, self.frames)
             self.report({"INFO"}, describe(made, cloud))
             for warning in warnings_of(cloud):

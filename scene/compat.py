@@ -8,6 +8,9 @@ import bpy
 # Blender 5.2 knows four floats as FLOAT4; before, FLOAT_COLOR holds the same sixteen bytes.
 FOUR_FLOATS = "FLOAT4" if bpy.app.version >= (5, 2, 0) else "FLOAT_COLOR"
 
+CAN_RESIZE = "resize" in bpy.types.PointCloud.bl_rna.functions
+"""Whether points can be added to a point cloud (5.1 and later)."""
+
 EEVEE = "BLENDER_EEVEE" if bpy.app.version >= (5, 0, 0) else "BLENDER_EEVEE_NEXT"
 
 

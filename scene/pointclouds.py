@@ -17,10 +17,14 @@ from ..backends.common.errors import VivantError
 from ..backends.gaussian import axes
 from ..backends.gaussian.cloud import Source, SplatCloud
 from ..backends.gaussian.motion import FAMILIES
+from ..backends.gaussian.motion.family import Family
+from ..backends.gaussian.motion.frames import Frames
 from ..backends.gaussian.motion.stg_full import Decoder, StgFull
 from ..backends.gaussian.motion.timing import INPUTS, Timing
+from ..backends.gaussian.playback import columns_of, padded
 from ..backends.gaussian.sh import COEFFICIENTS
-from . import compat, materials
+from . import clips, compat, materials
+from .nodes import frames as frames_nodes
 from .nodes import linear, ndgs, stg
 from .nodes import splats as splat_nodes
 
@@ -29,6 +33,8 @@ Floats = NDArray[np.float32]
 BASE = "radiance:base"
 HIGHER = "radiance:sh_"
 KEY = "vivant"
+FRAMES = Frames.name
+"""The family of what no node group moves: its frames come from outside, see `scene.playback`."""
 FAMILY_TREES: dict[str, Callable[[Any], bpy.types.NodeTree]] = {
     "STG": lambda family: stg.tree(),
     "STG full": lambda family: stg.tree_full(family.decoder),
@@ -113,7 +119,7 @@ def read(points: bpy.types.PointCloud, facts: Mapping[str, Any] | None = None) -
         raise VivantError(f"The point cloud '{points.name}' holds no splats.", "Select an object that Vivant imported.")
     higher = [read_attribute(points, f"{HIGHER}{index}") for index in range(_higher_count(points))]
     family = None
-    if name := facts.get("family"):
+    if (name := facts.get("family")) and name != FRAMES:
         first, last = facts.get("time_range", (0.0, 1.0))
         family = FAMILIES[name].from_attributes(_Columns(points), (float(first), float(last)))
         if isinstance(family, StgFull) and facts.get("decoder"):
@@ -169,21 +175,14 @@ def _higher_count(points: bpy.types.PointCloud) -> int:
     return max(count - 1 for count in COEFFICIENTS if count - 1 <= found)
 
 
-def playable(cloud: SplatCloud) -> SplatCloud:
-    """The same cloud where a node group can move it, else as it is at the clip's start, with a warning that says so."""
-    if cloud.family is None or cloud.family.name in FAMILY_TREES:
-        return cloud
-    still = cloud.at(cloud.family.time_range[0])
-    warning = f"Motion of the family {cloud.family.name} has no node group: the splats stand as at the start of their clip."
-    return still.replace(source=dataclasses.replace(still.source, warnings=(*cloud.source.warnings, warning)))
-
-
 def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: float = 50.0) -> bpy.types.Object:
     """A new object, in no collection yet, that draws a cloud and plays it.
 
     Its matrix puts the capture upright; a moving cloud's clip begins at start_frame and lasts so many frames.
     """
-    cloud = playable(cloud)
+    moves = cloud.family
+    if moves is not None and moves.name not in FAMILY_TREES:  # shows its first frame until others are set
+        cloud = _with_room(cloud.at(moves.time_range[0]).replace(source=cloud.source), moves)
     made = bpy.data.objects.new(name, write(cloud, name))
     made.matrix_world = Matrix(axes.to_blender(cloud.source.axes).tolist()).to_4x4()
     made[KEY] = {
@@ -191,17 +190,18 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
         "path": cloud.source.path,
         "axes": cloud.source.axes,
         "antialiased": cloud.source.antialiased,
-        "family": cloud.family.name if cloud.family else "",
-        "time_range": list(cloud.family.time_range) if cloud.family else [],
+        "family": cloud.family.name if cloud.family else FRAMES if moves else "",
+        "moves_by": moves.name if moves else "",
+        "time_range": list(moves.time_range) if moves else [],
         "decoder": decoder_numbers(cloud),
         "extras": list(cloud.extras),
         "repairs": dict(cloud.source.repairs),
         "warnings": list(cloud.source.warnings),
     }
-    if cloud.family is not None:
-        mover = made.modifiers.new(f"Vivant Family {cloud.family.name}", "NODES")
-        mover.node_group = FAMILY_TREES[cloud.family.name](cloud.family)
-        first, last = cloud.family.time_range
+    if moves is not None:
+        mover = made.modifiers.new(f"Vivant Family {cloud.family.name if cloud.family else FRAMES}", "NODES")
+        mover.node_group = FAMILY_TREES[moves.name](moves) if cloud.family else frames_nodes.tree()
+        first, last = moves.time_range
         times = {"Start Frame": start_frame, "Frames": frames, "First Time": first, "Last Time": last}
         for title, value in times.items():
             compat.set_modifier_input(mover, title, float(value))
@@ -217,6 +217,15 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
 def decoder_numbers(cloud: SplatCloud) -> list[float]:
     """The numbers of the network that makes a cloud's colours, none for other clouds."""
     return cloud.family.decoder.numbers if isinstance(cloud.family, StgFull) and cloud.family.decoder else []
+
+
+def _with_room(cloud: SplatCloud, family: Family) -> SplatCloud:
+    """A cloud with as many splats as the largest frame of its sequence, where points cannot be added to a datablock later."""
+    if not isinstance(family, Frames) or family.linked or compat.CAN_RESIZE:
+        return cloud
+    count = max(len(family.at(cloud, float(time))) for time in family.times)
+    columns = padded(columns_of(cloud), count)
+    return cloud.replace(**{**columns, "sh": columns["sh"].reshape(count, -1, 3)}, extras={})
 
 
 def add(context: bpy.types.Context, cloud: SplatCloud, start_frame: float = 1.0, frames: float = 50.0) -> bpy.types.Object:
@@ -241,10 +250,15 @@ def is_splats(candidate: bpy.types.Object | None) -> bool:
 
 
 def cloud_of(splats: bpy.types.Object) -> SplatCloud:
-    """The cloud of an object, with its family, in the capture's own axes.  Raises VivantError for other objects."""
+    """The cloud of an object, with its family, in the capture's own axes; without one where its frames are not baked.
+
+    Raises VivantError for other objects.
+    """
     if not is_splats(splats):
         raise VivantError(f"'{splats.name}' holds no splats.", "Select an object that Vivant imported.")
-    return read(splats.data, facts_of(splats))
+    facts = facts_of(splats)
+    cloud = read(splats.data, facts)
+    return dataclasses.replace(cloud, family=clips.family_of(facts, cloud)) if facts.get("family") == FRAMES else cloud
 
 
 def drawer_of(splats: bpy.types.Object) -> bpy.types.NodesModifier | None:

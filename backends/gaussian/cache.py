@@ -73,6 +73,9 @@ class FrameCache:
             raise self._broken("its header makes no sense")
         self._entries, self.end = self._read_records(start, partial)
         self._keys: dict[str, tuple[int, Floats]] = {}
+        names = [set(entry) for entry in self._entries]
+        self.partly = set().union(*names) - set(self.columns).intersection(*names)
+        """Columns that some frames have, while in others they are the still cloud's."""
 
     def __len__(self) -> int:
         return len(self._entries)

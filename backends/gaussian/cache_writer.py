@@ -77,6 +77,11 @@ class CacheWriter:
             self._file.write(cache.record_bytes(self.done, entries, payloads))
         self.done += 1
 
+    @property
+    def size(self) -> int:
+        """Bytes written."""
+        return self._file.tell()
+
     def __enter__(self) -> CacheWriter:
         return self
 
@@ -143,10 +148,12 @@ def bake(
     source: str,
     progress: Progress,
     cameras: NDArray[np.floating] | None = None,
+    most: int = 0,
 ) -> None:
     """Cache a moving cloud at all times, going on where an earlier bake of the same was stopped.
 
     cameras: the camera's centre (T, 3) at each time, in the cloud's axes, for families that depend on the view.
+    most: bytes that the file may have (0: any number).  Raises VivantError, and leaves no file, when it needs more.
     """
     base = cloud.replace(family=None)
     parts = [cloud.select(slice(start, start + ROWS)) for start in range(0, len(cloud), ROWS)]
@@ -158,6 +165,14 @@ def bake(
                 progress(writer.done + i / len(parts), len(times), "Baking frames")
                 done.append(part.at(times[writer.done], camera))
             writer.add(_joined(base, done))
+            if most and writer.size > most:
+                break
+    if writer.done < len(times):
+        writer.part.unlink()
+        raise VivantError(
+            f"The frame cache needs more than {most / 1e9:g} GB: {writer.done} of {len(times)} frames have filled them.",
+            "Bake fewer frames, or allow it more.",
+        )
 
 
 def request(
@@ -166,12 +181,13 @@ def request(
     times: Sequence[float],
     index: NDArray[Any] | None = None,
     cameras: NDArray[np.floating] | None = None,
+    most: int = 0,
 ) -> tuple[dict[str, Any], Arrays]:
     """Parameters and arrays of the job: bake a scene's file or folder at times into a cache at `path`.
 
-    index: the splats (integers or a mask) that are left of those in the file; cameras: as in `bake`, in the file's axes.
+    index: the splats (integers or a mask) that are left of those in the file; cameras, most: as in `bake`, in the file's axes.
     """
-    parameters = {"scene": str(scene), "path": str(path), "times": [float(time) for time in times]}
+    parameters = {"scene": str(scene), "path": str(path), "times": [float(time) for time in times], "most": most}
     arrays = {"index": index, "cameras": cameras}
     return parameters, {name: np.asarray(array) for name, array in arrays.items() if array is not None}
 
@@ -187,7 +203,7 @@ def run(parameters: dict[str, Any], arrays: Mapping[str, NDArray[Any]], progress
         cloud = cloud.select(np.asarray(arrays["index"]))
     given = {name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for name, array in arrays.items()}
     source = fingerprint(sources(scene), times=times, **given)
-    bake(cloud, path, times, source, progress, arrays.get("cameras"))
+    bake(cloud, path, times, source, progress, arrays.get("cameras"), parameters.get("most", 0))
     return {"path": str(path), "frames": len(times), "bytes": path.stat().st_size, "source": source}, {}
 
 

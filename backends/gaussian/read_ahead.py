@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from .cache import Floats, FrameCache
+
+if TYPE_CHECKING:
+    from .playback import Clip
 
 AHEAD = 3
 
@@ -16,7 +20,7 @@ class ReadAhead:
     At the clip's ends it goes on at the other end, as players do that loop.
     """
 
-    def __init__(self, cache: FrameCache) -> None:
+    def __init__(self, cache: FrameCache | Clip) -> None:
         self.cache = cache
         self._pool = ThreadPoolExecutor(1, "vivant frames")
         self._coming: dict[int, Future[dict[str, Floats]]] = {}

@@ -26,15 +26,6 @@ def extension(scene):
     vivant.unregister()
 
 
-def test_a_network_s_scene_stands_at_the_start_of_its_clip_and_warns(tmp_path):
-    trained_scene(tmp_path, waves(deformation_shapes(), 0.05))
-    cloud = api.read_splats(tmp_path)
-    made = api.import_splats(tmp_path)
-    assert [modifier.name for modifier in made.modifiers] == ["Vivant Splats"]
-    np.testing.assert_allclose(api.cloud_of(made).means, cloud.at(0).means, atol=1e-6)
-    assert "has no node group" in pointclouds.facts_of(made)["warnings"][-1]
-
-
 def test_frames_from_a_cache_come_in_the_same_way(tmp_path):
     trained_scene(tmp_path, waves(deformation_shapes(), 0.05))
     cloud = api.read_splats(tmp_path)
