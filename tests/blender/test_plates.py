@@ -38,7 +38,8 @@ def through_the_compositor(scene, image, output, folder):
         tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
         out = tree.nodes.new("NodeGroupOutput")
     else:
-        scene.use_nodes, tree = True, scene.node_tree
+        scene.use_nodes = True
+        tree = scene.node_tree
         tree.nodes.clear()
         out = tree.nodes.new("CompositorNodeComposite")
     node = tree.nodes.new("CompositorNodeImage")
