@@ -26,6 +26,7 @@ from . import actions, cameras, compat, pointclouds
 
 Layout = Literal["AUTO", "PATH", "CAMERAS"]
 
+DISPLAYED = 0.05  # size of a camera in the viewport, of what all of them span
 _TRAINED = "RDF"
 _TURNED = {form.NAME: form.AXES for form in (spz, gltf, usd)}  # formats whose files are turned away from what was trained
 _AUTO_CLAMPED = 4
@@ -77,6 +78,8 @@ def add(
         collection.objects.link(parent)
     if fit_scene:
         cameras.write_picture(scene, first, ratio)
+    places = np.array([view.camera.camera_to_world[:3, 3] for view in views])
+    shown = 1.0 if moving else float(np.ptp(places, axis=0).max()) * DISPLAYED or 1.0
     made = []
     for view in views[:1] if moving else views:
         title = name if moving else Path(view.name).stem or name
@@ -84,13 +87,13 @@ def add(
         camera.parent = parent
         camera.matrix_basis = Matrix((turn @ cameras.blender_pose(view.camera)).tolist())
         cameras.write_lens(camera.data, view.camera, ratio)
+        camera.data.display_size = shown
         collection.objects.link(camera)
         made.append(camera)
     if moving:
         warnings += _key(made[0], views, when, turn, ratio)
     elif markers:
-        for frame, camera in zip(when, made, strict=True):
-            scene.timeline_markers.new(camera.name, frame=round(frame)).camera = camera
+        warnings += _bind(scene, made, when)
     if pictures:
         warnings += _show_pictures(made, views) if not moving else ["Pictures are shown behind single cameras only."]
     if scene.camera is None or moving:
@@ -231,6 +234,15 @@ def _key(
             actions.write_keys(actions.curves_of(data.action, data.action_slot)[path, index], keys)
     left = len(views) - len(times)
     return [f"{left:,} views at times of others are left out."] if left else []
+
+
+def _bind(scene: bpy.types.Scene, made: Sequence[bpy.types.Object], when: Sequence[float]) -> list[str]:
+    """A marker at each frame that switches to its camera; how many cameras share theirs with another."""
+    first = dict(zip(map(round, reversed(when)), reversed(made), strict=True))
+    for frame, camera in sorted(first.items()):
+        scene.timeline_markers.new(camera.name, frame=frame).camera = camera
+    left = len(made) - len(first)
+    return [f"{left:,} cameras have no marker: others stand at the same frame."] if left else []
 
 
 def _show_pictures(made: Sequence[bpy.types.Object], views: Sequence[View]) -> list[str]:

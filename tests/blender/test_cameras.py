@@ -138,6 +138,16 @@ def test_markers_bind_each_picture_to_its_frame(scene):
     assert len(given) == 3
 
 
+def test_pictures_with_times_stand_at_the_frames_where_the_splats_show_them(scene, tmp_path):
+    splats = api.import_splats(samples.write_moving(tmp_path), 11, 40)
+    found = around(4, times=[0, 0.5, 0.5, 1])
+    _, warnings = camera_sets.add(bpy.context, found, "set", splats, markers=True)
+    assert [(marker.frame, marker.camera.name) for marker in scene.timeline_markers] == [(11, "p0"), (31, "p1"), (51, "p3")]
+    assert any("1 cameras have no marker" in warning for warning in warnings)
+    given = camera_sets.gather(bpy.context, "TRANSFORMS", frame_range=(11, 51), step=20, splats=splats)
+    assert [view.time for view in given.views] == pytest.approx([0, 0.5, 1])
+
+
 def test_a_path_with_a_zoom_keys_the_lens_at_seconds(scene):
     views = [
         View(around(1, fx=f, fy=f, seed=i).views[0].camera, "", "", time)

@@ -195,6 +195,18 @@ def test_what_a_format_cannot_hold_is_said(tmp_path):
         write_cameras(made(), tmp_path / "poses.json")
 
 
+def test_a_reconstruction_with_points_is_never_overwritten(tmp_path):
+    write_cameras(made(), tmp_path / "mine")
+    write_cameras(made(3), tmp_path / "mine")  # that of an export may be
+    assert len(read_cameras(tmp_path / "mine")) == 3
+    with (tmp_path / "mine" / "points3D.txt").open("a") as file:
+        file.write("1 0 0 0 9 9 9 0.5 1 2\n")
+    binary_model(tmp_path / "binary")
+    for folder in ("mine", "binary"):
+        with pytest.raises(VivantError, match="reconstruction"):
+            write_cameras(made(), tmp_path / folder)
+
+
 def test_unsound_cameras_are_left_out_and_counted(tmp_path):
     write_cameras(made(centred=True), tmp_path / "cameras.json")
     content = json.loads((tmp_path / "cameras.json").read_text())

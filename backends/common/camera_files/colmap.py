@@ -50,6 +50,7 @@ _NUMBERS = tuple(MODELS)
 _PINHOLES = ("SIMPLE_PINHOLE", "PINHOLE")
 _BROWN = ("SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
 _LONGEST_NAME = 4096
+_POINTS = "# POINT3D_ID X Y Z R G B ERROR TRACK[]\n"
 
 
 class _Lens(NamedTuple):
@@ -120,8 +121,11 @@ def read(folder: Path) -> CameraSet:
 def write(cameras: CameraSet, folder: Path) -> None:
     """Make cameras.txt, images.txt and an empty points3D.txt in a folder, which is made too; lenses are PINHOLE.
 
-    Raises VivantError for a folder that cannot be written to.
+    Raises VivantError for a folder that cannot be written to, or that holds a model with points, which would be lost.
     """
+    points = folder / "points3D.txt"
+    if any(folder.glob("*.bin")) or (points.is_file() and points.stat().st_size > len(_POINTS)):
+        raise VivantError(f"'{folder.name}' holds a reconstruction of {NAME}'s.", "Choose an empty folder.")
     lenses: dict[tuple[float, ...], int] = {}
     image_lines, lens_lines = [], []
     for index, view in enumerate(cameras.views):
@@ -141,7 +145,7 @@ def write(cameras: CameraSet, folder: Path) -> None:
         texts = {
             "cameras.txt": "# CAMERA_ID MODEL WIDTH HEIGHT PARAMS[]\n" + "".join(lens_lines),
             "images.txt": "# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of points\n" + "".join(image_lines),
-            "points3D.txt": "# POINT3D_ID X Y Z R G B ERROR TRACK[]\n",
+            "points3D.txt": _POINTS,
         }
         for name, text in texts.items():
             part = folder / f".{name}.part"
