@@ -106,8 +106,10 @@ def render(
     return reference.render([(cloud, camera)]).astype(np.float32)
 
 
-def import_splats(path: str | os.PathLike[str], start_frame: float = 1.0, frames: float = 50.0) -> bpy.types.Object:
-    """Read a splat file and put it into the active collection; a moving one plays from start_frame on.
+def import_splats(path: str | os.PathLike[str], start_frame: float = 1.0, frames: float = 0.0) -> bpy.types.Object:
+    """Read a splat file or folder and put it into the active collection; a moving one plays from start_frame on.
+
+    frames: how long (0: as many frames as a sequence has, else 50).
 
     Needs bpy.  Raises VivantError as `read_splats` does.
     """

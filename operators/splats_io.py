@@ -33,9 +33,9 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
     )
     frames: bpy.props.FloatProperty(
         name="Frames",
-        default=50.0,
-        min=1e-3,
-        description="Length of a moving capture; files do not say it",
+        default=0.0,
+        min=0.0,
+        description="Length of a moving capture, which files do not say; 0: as many as a sequence has, else 50",
     )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:

@@ -23,6 +23,7 @@ from ..backends.gaussian.sh import COEFFICIENTS
 from . import clips, compat, pointclouds
 
 trouble: dict[str, str] = {}  # object -> why it does not play, for the panel
+MOVED = "The camera is not where it was when the frames were baked. Press Bake Frames in the tab Vivant."
 
 _ATTRIBUTES = {
     "means": ("position", "FLOAT_VECTOR"),
@@ -117,6 +118,19 @@ def bytes_of(splats: bpy.types.Object) -> tuple[int, int]:
     return path.stat().st_size if path else 0, inside
 
 
+def _seen_otherwise(splats: bpy.types.Object, time: float, camera: bpy.types.Object) -> bool:
+    """Whether splats that were baked for a camera's path are seen from more than a hundredth of their distance off it."""
+    facts = pointclouds.facts_of(splats)
+    if not len(facts.get("cameras", ())):
+        return False
+    path = np.reshape(facts["cameras"], (-1, 3))
+    place = np.interp(time, clips.times(facts), np.arange(len(path)))
+    centre = np.array([np.interp(place, np.arange(len(path)), axis) for axis in path.T])
+    now = np.array(splats.matrix_world.inverted() @ camera.matrix_world.translation)
+    middle = np.array(splats.bound_box).mean(axis=0)
+    return float(np.linalg.norm(now - centre)) > 0.01 * float(np.linalg.norm(now - middle))
+
+
 def _try(splats: bpy.types.Object, time: float) -> None:
     """Show a time, or remember and say why not; a render goes without the object then, rather than with a wrong frame."""
     if splats.name in _hidden:
@@ -154,7 +168,12 @@ def _before(scene: bpy.types.Scene, *_: object) -> None:
 def _after(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> None:
     """Everything is evaluated: set what is not at the time that its inputs say now."""
     for splats in played(scene):
-        _try(splats, pointclouds.time_at(splats.evaluated_get(depsgraph), scene.frame_current_final))
+        time = pointclouds.time_at(splats.evaluated_get(depsgraph), scene.frame_current_final)
+        _try(splats, time)
+        if splats.name not in trouble and scene.camera and _seen_otherwise(splats, time, scene.camera.evaluated_get(depsgraph)):
+            trouble[splats.name] = MOVED
+            if _rendering:
+                print(f"Vivant: {splats.name}: {MOVED}", file=sys.stderr, flush=True)
 
 
 @persistent

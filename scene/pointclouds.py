@@ -175,10 +175,11 @@ def _higher_count(points: bpy.types.PointCloud) -> int:
     return max(count - 1 for count in COEFFICIENTS if count - 1 <= found)
 
 
-def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: float = 50.0) -> bpy.types.Object:
+def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: float = 0.0) -> bpy.types.Object:
     """A new object, in no collection yet, that draws a cloud and plays it.
 
-    Its matrix puts the capture upright; a moving cloud's clip begins at start_frame and lasts so many frames.
+    Its matrix puts the capture upright; a moving cloud's clip begins at start_frame and lasts so many frames (0: a sequence's
+    own, else 50).
     """
     moves = cloud.family
     if moves is not None and moves.name not in FAMILY_TREES:  # shows its first frame until others are set
@@ -202,6 +203,7 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
         mover = made.modifiers.new(f"Vivant Family {cloud.family.name if cloud.family else FRAMES}", "NODES")
         mover.node_group = FAMILY_TREES[moves.name](moves) if cloud.family else frames_nodes.tree()
         first, last = moves.time_range
+        frames = frames or (len(moves.times) - 1 if isinstance(moves, Frames) else 0) or 50.0
         times = {"Start Frame": start_frame, "Frames": frames, "First Time": first, "Last Time": last}
         for title, value in times.items():
             compat.set_modifier_input(mover, title, float(value))
@@ -228,7 +230,7 @@ def _with_room(cloud: SplatCloud, family: Family) -> SplatCloud:
     return cloud.replace(**{**columns, "sh": columns["sh"].reshape(count, -1, 3)}, extras={})
 
 
-def add(context: bpy.types.Context, cloud: SplatCloud, start_frame: float = 1.0, frames: float = 50.0) -> bpy.types.Object:
+def add(context: bpy.types.Context, cloud: SplatCloud, start_frame: float = 1.0, frames: float = 0.0) -> bpy.types.Object:
     """Put a cloud into the active collection as a new, selected, active object named after its file."""
     name = pathlib.Path(cloud.source.path).name.split(".")[0] or "Splats"
     made = to_object(cloud, name, start_frame, frames)

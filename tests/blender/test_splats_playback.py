@@ -15,6 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import samples
 from moving import evaluated, made, placed
 from network_weights import deformation_shapes, waves
+from test_network_scenes import refined_scene, refinement
 from test_network_scenes import scene as trained_scene
 
 import vivant
@@ -289,3 +290,30 @@ def test_a_render_on_the_command_line_shows_its_frame_and_bakes_what_is_gone(ext
     without, printed = picture_of(9, blend, baked.name, "without = True")
     assert "cannot be baked" in printed and "is left out" in printed and "OPACITIES True" in printed
     assert without.max() < 0.01  # Blender's dithering
+
+
+def test_what_depends_on_the_view_is_baked_along_the_camera_s_path_and_says_when_that_changed(extension, tmp_path):
+    camera = extension.camera
+    for frame, x in ((1, 3.2), (6, -1.0)):
+        camera.location.x = x
+        camera.keyframe_insert("location", frame=frame)
+    splats = api.import_splats(refined_scene(tmp_path, refinement()), start_frame=1, frames=5)
+    assert bpy.ops.vivant.splats_bake() == {"FINISHED"}
+    cloud = api.read_splats(pointclouds.facts_of(splats)["path"])
+    for frame in (1, 3, 6):
+        extension.frame_set(frame)
+        eye = splats.matrix_world.inverted() @ camera.matrix_world.translation
+        still = cloud.at((frame - 1) / 5, eye)
+        np.testing.assert_allclose(evaluated(splats).means, still.means, atol=1e-3)
+        np.testing.assert_allclose(evaluated(splats).opacities, still.opacities, atol=1e-3)
+    assert not playback.trouble
+    camera.animation_data_clear()
+    camera.location.x = 9
+    extension.frame_set(4)
+    assert playback.trouble[splats.name] == playback.MOVED
+
+
+def test_a_sequence_lasts_as_many_frames_as_it_has(extension, tmp_path):
+    for number in range(4):
+        api.write_splats(samples.random_cloud(9, 0, seed=number), tmp_path / f"{number}.ply")
+    assert pointclouds.timing_of(pointclouds.mover_of(api.import_splats(tmp_path))).frames == 3
