@@ -61,6 +61,42 @@ def seed(kind: str) -> dict[str, bytes]:
     return files
 
 
+ODD = (
+    None,
+    True,
+    "x",
+    "",
+    [],
+    {},
+    [[]],
+    [None] * 3,
+    0,
+    -1,
+    1e308,
+    -1e-308,
+    10**400,
+    0.5,
+    [1e200] * 3,
+    float("nan"),
+    float("inf"),
+)
+
+
+def swap(data: bytes, rng: np.random.Generator) -> bytes:
+    """Sound JSON in which one to three values are something else."""
+    content = json.loads(data)
+    for _ in range(rng.integers(1, 4)):
+        node, depth = content, rng.integers(1, 7)
+        while isinstance(node, dict | list) and node:
+            key = list(node)[rng.integers(len(node))] if isinstance(node, dict) else int(rng.integers(len(node)))
+            depth -= 1
+            if depth <= 0 or not isinstance(node[key], dict | list) or not node[key]:
+                node[key] = ODD[rng.integers(len(ODD))]
+                break
+            node = node[key]
+    return json.dumps(content).encode()
+
+
 def check_sound(found: CameraSet) -> None:
     """Raise AssertionError where cameras break what every set promises."""
     assert len(found) > 0
@@ -85,7 +121,8 @@ def run(kind: str, count: int, start: int) -> Counter[str]:
             if index >= 0:
                 rng = np.random.default_rng([start, index])
                 chosen = sorted(files)[rng.integers(len(files))]
-                files[chosen] = mutate(files[chosen], rng)
+                inside = chosen.endswith(".json") and rng.random() < 0.5
+                files[chosen] = swap(files[chosen], rng) if inside else mutate(files[chosen], rng)
             for name, content in files.items():
                 (folder / name).write_bytes(content)
             opened = folder / next(iter(files)) if len(files) == 1 else folder
