@@ -43,7 +43,7 @@ _ZIPS = [
 _JSONS = [
     (rb'"lodLevels"|"filenames"', "the index of a streamed SOG file", "Give the meta.json of one of its folders, such as 0_0."),
     (rb'"asset"\s*:\s*\{', "a glTF model", "Import it with File > Import > glTF 2.0."),
-    (rb'"transform_matrix"|"img_name"', "a list of cameras", "Give the splats themselves; cameras are imported separately."),
+    (rb'"transform_matrix"|"img_name"', "a list of cameras", "Import it with File > Import > Cameras of a Capture."),
     (rb"", "a JSON file", _ASK),
 ]
 
