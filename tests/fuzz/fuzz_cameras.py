@@ -9,6 +9,7 @@ A failure prints the seed and the number of the file.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import pathlib
 import struct
@@ -91,7 +92,7 @@ def swap(data: bytes, rng: np.random.Generator) -> bytes:
             key = list(node)[rng.integers(len(node))] if isinstance(node, dict) else int(rng.integers(len(node)))
             depth -= 1
             if depth <= 0 or not isinstance(node[key], dict | list) or not node[key]:
-                node[key] = ODD[rng.integers(len(ODD))]
+                node[key] = copy.copy(ODD[rng.integers(len(ODD))])
                 break
             node = node[key]
     return json.dumps(content).encode()

@@ -74,6 +74,17 @@ def test_times_of_transforms_run_from_0_to_1(tmp_path):
     assert [view.time for view in read_cameras(tmp_path).views] == [0, 0.25, 1]
 
 
+def test_times_that_count_frames_become_shares_of_the_clip(tmp_path):
+    write_cameras(made(3, times=[0, 0.5, 1]), tmp_path / "transforms.json")
+    content = json.loads((tmp_path / "transforms.json").read_text())
+    for frame, time in zip(content["frames"], (10, 1e308, 30), strict=True):
+        frame["time"] = time
+    (tmp_path / "transforms.json").write_text(json.dumps(content))
+    found = read_cameras(tmp_path)
+    assert [view.time for view in found.views] == [0, None, 1]
+    assert "10 to 30" in found.warnings[0]
+
+
 def binary_model(folder, model=1, params=(500, 505, 311.5, 251.25), cameras=None, points=3):
     """A COLMAP model written by hand from the format's documentation."""
     cameras = cameras or made()

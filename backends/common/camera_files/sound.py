@@ -18,6 +18,7 @@ from ..errors import BrokenFile
 
 MOST_VIEWS = 100_000
 LARGEST_PICTURE = 1 << 20  # pixels a side
+LATEST = 1e5  # seconds
 ENDINGS = ("", ".png", ".jpg", ".jpeg", ".webp", ".JPG", ".PNG")
 _UNSOUND = "without sound numbers are left out"
 _SCALED = "stretch or mirror space: only their rotation is taken"
@@ -110,7 +111,7 @@ class Gathering:
         pose = np.eye(4)
         pose[:3, :3], pose[:3, 3] = turn, position
         camera = Camera(intrinsics(fx, fy, cx, cy), pose, int(width), int(height))
-        self.views.append(View(camera, name, image, time if time is not None and math.isfinite(time) else None))
+        self.views.append(View(camera, name, image, time if time is not None and abs(time) <= LATEST else None))
 
     def note(self, sentence: str) -> None:
         """Say something once."""

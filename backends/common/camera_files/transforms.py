@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def read(content: dict[str, Any], folder: Path, size: tuple[int, int] | None = N
     gathering = sound.Gathering("frames")
     ending = str(content.get("image_ext", ""))[:8]
     measured: tuple[int, int] | None = None
+    bent = False
     for frame in content["frames"]:
         frame = frame if isinstance(frame, dict) else {}
 
@@ -59,7 +61,7 @@ def read(content: dict[str, Any], folder: Path, size: tuple[int, int] | None = N
             fx = width / 2 / math.tan(angle / 2) if 0 < angle < math.pi else math.nan
         if math.isnan(fy):
             angle = term("camera_angle_y")
-            # an angle that only repeats the horizontal one is no second focal length
+            # who gives one focal length in pixels means square pixels
             fy = height / 2 / math.tan(angle / 2) if 0 < angle < math.pi and math.isnan(term("fl_x")) else fx
         cx, cy = term("cx"), term("cy")
         lens = (fx, fy, width / 2 if math.isnan(cx) else cx, height / 2 if math.isnan(cy) else cy)
@@ -67,15 +69,22 @@ def read(content: dict[str, Any], folder: Path, size: tuple[int, int] | None = N
         model = str(frame.get("camera_model", content.get("camera_model", "OPENCV")))[:40]
         if "FISHEYE" in model.upper() or content.get("is_fisheye") is True:
             gathering.note(sound.distortion_note("fisheye"))
-        elif terms and np.isfinite(lens).all() and min(lens[:2]) > 0:
-            first = len(gathering.notes) == 0 or "fl_x" not in frame
-            if first and not any("distortion" in note for note in gathering.notes):
-                gathering.note(sound.distortion_note(", ".join(terms), sound.bent_pixels(lens, (width, height), terms)))
+        elif terms and not bent and np.isfinite(lens).all() and min(lens[:2]) > 0:
+            bent = True  # one sentence, on the first
+            gathering.note(sound.distortion_note(", ".join(terms), sound.bent_pixels(lens, (width, height), terms)))
         matrix = frame.get("transform_matrix")
         pose = sound.numbers(matrix[:3], (3, 4)) if isinstance(matrix, list) and len(matrix) in (3, 4) else None
         time = sound.number(frame.get("time"))
         rotation, position = (None, None) if pose is None else (pose[:, :3] * _FLIP, pose[:, 3])
         gathering.add(lens, rotation, position, (width, height), name, image, None if math.isnan(time) else time)
+    times = [view.time for view in gathering.views if view.time is not None]
+    if times and (min(times) < 0 or max(times) > 1):
+        first, last = min(times), max(times)
+        gathering.note(f"Times from {first:g} to {last:g} are taken for the whole clip.")
+        gathering.views = [
+            replace(view, time=None if view.time is None else (view.time - first) / max(last - first, 1e-9))
+            for view in gathering.views
+        ]
     views, warnings = gathering.finish()
     return CameraSet(views, AXES, warnings=warnings)
 
