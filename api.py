@@ -33,6 +33,10 @@ from .backends.common.errors import (
 )
 from .backends.gaussian.axes import change_axes
 from .backends.gaussian.cloud import Source, SplatCloud
+from .backends.gaussian.edit.carry import transformed as transform_splats
+from .backends.gaussian.edit.colour import recoloured as recolour_splats
+from .backends.gaussian.edit.deform import deformed as deform_splats
+from .backends.gaussian.edit.merge import merged as merge_splats
 from .backends.gaussian.formats import read_splats, write_splats
 from .backends.gaussian.render import reference
 from .backends.motion import trained
@@ -71,19 +75,23 @@ __all__ = [
     "VivantError",
     "change_axes",
     "cloud_of",
+    "deform_splats",
     "export_cameras",
     "import_cameras",
     "import_splats",
     "inbetween",
     "inbetween_many",
     "inbetween_object",
+    "merge_splats",
     "read_bvh",
     "read_cameras",
     "read_clip",
     "read_splats",
+    "recolour_splats",
     "render",
     "retarget",
     "solvers",
+    "transform_splats",
     "write_bvh",
     "write_cameras",
     "write_clip",
