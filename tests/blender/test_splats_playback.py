@@ -317,3 +317,9 @@ def test_a_sequence_lasts_as_many_frames_as_it_has(extension, tmp_path):
     for number in range(4):
         api.write_splats(samples.random_cloud(9, 0, seed=number), tmp_path / f"{number}.ply")
     assert pointclouds.timing_of(pointclouds.mover_of(api.import_splats(tmp_path))).frames == 3
+
+
+def test_the_import_operator_takes_the_folder_of_a_trained_scene(extension, tmp_path):
+    trained_scene(tmp_path, waves(deformation_shapes(), 0.05))
+    assert bpy.ops.vivant.splats_import(filepath=f"{tmp_path}/") == {"FINISHED"}
+    assert splats_playback.moved_by_network(bpy.context.active_object)
