@@ -20,7 +20,7 @@ BLOCKING_BYTES = 32 << 20  # smaller files are read at once: well under a second
 
 
 class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
-    """Import Gaussian splats, still or moving, from any format that Vivant reads, or the folder of a sequence or a trained scene"""
+    """Import Gaussian splats, still or moving, from any format that Vivant reads; also folders of frames or trained scenes"""
 
     bl_idname = "vivant.splats_import"
     bl_label = "Import Splats"
