@@ -69,6 +69,7 @@ def mirror(splats: bpy.types.Object, axis: str, about: Sequence[float]) -> None:
 
     Raises VivantError as `apply_transform` does.
     """
+    check_editable(splats)
     if _singular(splats.matrix_world):
         raise VivantError(f"'{splats.name}' is flattened: its scale is zero along an axis.", "Give every axis a scale.")
     across = Vector([float(axis == name) for name in "XYZ"])
@@ -115,6 +116,7 @@ def recolour(
     splats: bpy.types.Object, matrix: NDArray, offset: NDArray, opacity: float = 1.0, where: Mask | bool = True
 ) -> None:
     """Grade display colours (`colour.recoloured`) and multiply opacities, of all splats or those of a mask (N,)."""
+    check_editable(splats)
     cloud = colour.recoloured(pointclouds.cloud_of(splats), matrix, offset, where)
     overwrite(splats, colour.faded(cloud, opacity, where))
 
@@ -159,6 +161,7 @@ def keep(splats: bpy.types.Object, mask: Mask) -> int:
 
     Raises VivantError where none or every one would go.
     """
+    check_editable(splats)
     if not mask.any():
         raise VivantError(f"No splat of '{splats.name}' would be left.", "Choose a larger part of them.")
     if mask.all():

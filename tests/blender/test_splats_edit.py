@@ -194,6 +194,15 @@ def test_what_cannot_be_applied_is_refused(scene):
     refused(bpy.ops.vivant.splats_apply, "Constraints")
 
 
+def test_what_plays_from_files_is_refused(scene, tmp_path):
+    for index in range(2):
+        api.write_splats(made(), tmp_path / f"frame_{index:03}.ply")
+    api.import_splats(tmp_path)
+    bpy.context.view_layer.update()
+    for operator in (bpy.ops.vivant.splats_apply, bpy.ops.vivant.splats_mirror, bpy.ops.vivant.splats_tint):
+        refused(operator, "are in files")
+
+
 # ---- mirror
 
 

@@ -15,6 +15,7 @@ from vivant.backends.gaussian import sh
 from vivant.backends.gaussian.cloud import SplatCloud
 from vivant.backends.gaussian.covariance import covariances, decompose
 from vivant.backends.gaussian.edit.carry import carried, transformed
+from vivant.backends.gaussian.formats import read_splats
 from vivant.backends.gaussian.motion import ndgs
 from vivant.backends.gaussian.motion.frames import Frames
 from vivant.backends.gaussian.motion.linear import Linear
@@ -104,6 +105,16 @@ def test_turning_the_cloud_is_turning_the_camera(coefficients):
     expected = render([(cloud, dataclasses.replace(CAMERA, camera_to_world=pose))])
     assert expected[..., 3].max() > 0.9
     assert psnr(turned, expected) >= 100
+
+
+def test_turning_a_real_capture_is_turning_the_camera(data):
+    cloud = read_splats(data / "splats" / "playbot5.ply")
+    middle, size = cloud.means.mean(axis=0).astype(float), float(np.ptp(cloud.means, axis=0).max())
+    whole = affine(rotation(5), middle - rotation(5) @ middle)
+    pose = affine(np.eye(3), middle - [0, 0, 1.3 * size])
+    turned = render([(transformed(cloud, whole), dataclasses.replace(CAMERA, camera_to_world=pose, near=0.01))])
+    view = dataclasses.replace(CAMERA, camera_to_world=np.linalg.inv(whole) @ pose, near=0.01)
+    assert psnr(turned, render([(cloud, view)])) >= 100
 
 
 def test_a_mirrored_cloud_has_the_mirrored_picture():
