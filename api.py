@@ -14,12 +14,14 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .backends.common.cameras import Camera
+from .backends.common.camera_files import read_cameras, write_cameras
+from .backends.common.cameras import Camera, CameraSet, View
 from .backends.common.errors import (
     BrokenFile,
     Cancelled,
@@ -31,6 +33,10 @@ from .backends.common.errors import (
 )
 from .backends.gaussian.axes import change_axes
 from .backends.gaussian.cloud import Source, SplatCloud
+from .backends.gaussian.edit.carry import transformed as transform_splats
+from .backends.gaussian.edit.colour import recoloured as recolour_splats
+from .backends.gaussian.edit.deform import deformed as deform_splats
+from .backends.gaussian.edit.merge import merged as merge_splats
 from .backends.gaussian.formats import read_splats, write_splats
 from .backends.gaussian.render import reference
 from .backends.motion import trained
@@ -51,6 +57,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BrokenFile",
+    "Camera",
+    "CameraSet",
     "Cancelled",
     "Clip",
     "EngineFailed",
@@ -63,20 +71,29 @@ __all__ = [
     "Source",
     "SplatCloud",
     "UnsupportedFormat",
+    "View",
     "VivantError",
     "change_axes",
     "cloud_of",
+    "deform_splats",
+    "export_cameras",
+    "import_cameras",
     "import_splats",
     "inbetween",
     "inbetween_many",
     "inbetween_object",
+    "merge_splats",
     "read_bvh",
+    "read_cameras",
     "read_clip",
     "read_splats",
+    "recolour_splats",
     "render",
     "retarget",
     "solvers",
+    "transform_splats",
     "write_bvh",
+    "write_cameras",
     "write_clip",
     "write_splats",
 ]
@@ -97,8 +114,10 @@ def render(
     return reference.render([(cloud, camera)]).astype(np.float32)
 
 
-def import_splats(path: str | os.PathLike[str], start_frame: float = 1.0, frames: float = 50.0) -> bpy.types.Object:
-    """Read a splat file and put it into the active collection; a moving one plays from start_frame on.
+def import_splats(path: str | os.PathLike[str], start_frame: float = 1.0, frames: float = 0.0) -> bpy.types.Object:
+    """Read a splat file or folder and put it into the active collection; a moving one plays from start_frame on.
+
+    frames: how long (0: as many frames as a sequence has, else 50).
 
     Needs bpy.  Raises VivantError as `read_splats` does.
     """
@@ -107,6 +126,54 @@ def import_splats(path: str | os.PathLike[str], start_frame: float = 1.0, frames
     from .scene import pointclouds
 
     return pointclouds.add(bpy.context, read_splats(path), start_frame, frames)
+
+
+def import_cameras(
+    path: str | os.PathLike[str],
+    splats: bpy.types.Object | None = None,
+    layout: str = "AUTO",
+    start_frame: float | None = None,
+    frames: float | None = None,
+    markers: bool = False,
+    pictures: bool = False,
+    fit_scene: bool = True,
+) -> list[bpy.types.Object]:
+    """Read a camera file into a new collection: one camera a picture, or one with keys for a path.
+
+    splats: the cloud trained on these cameras, which becomes their parent; without it they stand upright under an empty.
+    layout: "CAMERAS", "PATH", or "AUTO" for what the file holds.  start_frame, frames: as of the splats when None; without
+    times every picture takes a frame.  markers: bind cameras to their frames.  pictures: show them behind the cameras.
+    fit_scene: give the scene their size and pixel aspect.  Needs bpy.  Raises VivantError as `read_cameras` does.
+    """
+    import bpy
+
+    from .scene import camera_sets, cameras
+
+    found = read_cameras(path, cameras.picture_size(bpy.context.scene))
+    name = Path(path).stem or "Cameras"
+    return camera_sets.add(bpy.context, found, name, splats, layout, start_frame, frames, markers, pictures, fit_scene)[0]
+
+
+def export_cameras(
+    path: str | os.PathLike[str],
+    form: str = "TRANSFORMS",
+    cameras: Sequence[bpy.types.Object] | None = None,
+    frame_range: tuple[int, int] | None = None,
+    step: int = 1,
+    splats: bpy.types.Object | None = None,
+) -> CameraSet:
+    """Write the scene's camera at every step-th frame, or some cameras as they stand; what was written.
+
+    form: "TRANSFORMS", "COLMAP" (a folder), "INRIA" or "SUPERSPLAT".  splats: the cloud in whose coordinates poses are written;
+    without it they are the scene's, turned to the format's axes.  Needs bpy.  Raises VivantError as `write_cameras` does.
+    """
+    import bpy
+
+    from .scene import camera_sets
+
+    found = camera_sets.gather(bpy.context, form, cameras, frame_range, step, splats)
+    write_cameras(found, path, form)
+    return found
 
 
 def cloud_of(object: bpy.types.Object) -> SplatCloud:

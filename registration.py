@@ -6,11 +6,26 @@ from types import ModuleType
 import bpy
 
 from . import preferences, properties
-from .operators import contacts, engine, inbetween, phase, retarget, shots, splats_io, splats_render, takes
+from .operators import (
+    cameras_io,
+    contacts,
+    engine,
+    inbetween,
+    phase,
+    retarget,
+    shots,
+    splats_edit,
+    splats_io,
+    splats_playback,
+    splats_render,
+    takes,
+)
 from .panels import menus, sidebar
 from .panels import phase as phase_panel
+from .panels import splats_edit as splats_edit_panel
+from .panels import splats_playback as splats_playback_panel
 from .panels import takes as takes_panels
-from .scene import drawing, ghosts
+from .scene import drawing, ghosts, playback
 
 MODULES: tuple[ModuleType, ...] = (
     preferences,
@@ -18,6 +33,9 @@ MODULES: tuple[ModuleType, ...] = (
     engine,
     splats_io,
     splats_render,
+    splats_playback,
+    splats_edit,
+    cameras_io,
     inbetween,
     shots,
     takes,
@@ -26,10 +44,13 @@ MODULES: tuple[ModuleType, ...] = (
     phase,
     menus,
     sidebar,
+    splats_playback_panel,
+    splats_edit_panel,
     takes_panels,
     phase_panel,
     drawing,
     ghosts,
+    playback,
 )
 
 

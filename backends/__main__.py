@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`python -m vivant.backends serve` is the engine; `python -m vivant.backends run FOLDER` does one job again.
+"""`python -m vivant.backends serve` is the engine; `python -m vivant.backends run FOLDER` does one job again;
+`python -m vivant.backends convert IN OUT` converts splat files.
 
 Also started as `python PACKAGE/backends …`, because inside Blender the package has another name and in a
 checkout its folder may be called anything: then it is loaded under the name `vivant` from where it lies.
@@ -46,7 +47,7 @@ def load_package() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Serve, or run one folder; the exit status is 0 when all went well."""
+    """Serve, run one folder or convert a file; the exit status is 0 when all went well."""
     fault = unusable()
     if fault:
         hint = "Choose another Python in Vivant's preferences, or press Install engine there."
@@ -54,6 +55,10 @@ def main(arguments: list[str]) -> int:
         return 3
     find_wheels()
     load_package()
+    if arguments[:1] == ["convert"]:
+        from vivant.backends.gaussian import convert
+
+        return convert.main(arguments[1:])
     from vivant.backends import server
 
     if arguments == ["serve"]:

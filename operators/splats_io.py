@@ -11,21 +11,22 @@ from bpy_extras.io_utils import ImportHelper
 
 from ..backends.common.errors import VivantError
 from ..backends.gaussian.cloud import SplatCloud
-from ..backends.gaussian.formats import read_splats
+from ..backends.gaussian.formats import FORMATS, read_splats
 from ..scene import pointclouds
 
-EXTENSIONS = ".ply;.splat;.spz;.splatv"
+DROPPED = ".ply;.splat;.spz;.splatv;.sog;.ksplat;.4dgs"
+SHOWN = ";".join(f"*{end}" for form in FORMATS for end in form.extensions) + ";*.gz"
 BLOCKING_BYTES = 32 << 20  # smaller files are read at once: well under a second
 
 
 class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
-    """Import Gaussian splats, still or moving: 3DGS PLY, compressed PLY, .splat, .spz, .splatv"""
+    """Import Gaussian splats, still or moving, from any format that Vivant reads; also folders of frames or trained scenes"""
 
     bl_idname = "vivant.splats_import"
     bl_label = "Import Splats"
     bl_options = {"REGISTER", "UNDO", "PRESET"}
 
-    filter_glob: bpy.props.StringProperty(default="*" + EXTENSIONS.replace(";", ";*") + ";*.gz", options={"HIDDEN"})
+    filter_glob: bpy.props.StringProperty(default=SHOWN, options={"HIDDEN"})
     directory: bpy.props.StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})
     files: bpy.props.CollectionProperty(type=bpy.types.OperatorFileListElement, options={"HIDDEN", "SKIP_SAVE"})
     start_frame: bpy.props.FloatProperty(
@@ -33,9 +34,9 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
     )
     frames: bpy.props.FloatProperty(
         name="Frames",
-        default=50.0,
-        min=1e-3,
-        description="Length of a moving capture; files do not say it",
+        default=0.0,
+        min=0.0,
+        description="Length of a moving capture, which files do not say; 0: as many as a sequence has, else 50",
     )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
@@ -119,7 +120,7 @@ class VIVANT_FH_splats(bpy.types.FileHandler):
     bl_idname = "VIVANT_FH_splats"
     bl_label = "Gaussian Splats"
     bl_import_operator = "vivant.splats_import"
-    bl_file_extensions = EXTENSIONS
+    bl_file_extensions = DROPPED
 
     @classmethod
     def poll_drop(cls, context: bpy.types.Context) -> bool:

@@ -10,6 +10,14 @@ def _import(self: bpy.types.Menu, context: bpy.types.Context) -> None:
     self.layout.operator("vivant.splats_import", text="Gaussian Splats (.ply/.splat/.spz/.splatv)")
 
 
+def _import_cameras(self: bpy.types.Menu, context: bpy.types.Context) -> None:
+    self.layout.operator("vivant.cameras_import", text="Cameras of a Capture (COLMAP/transforms/SuperSplat)")
+
+
+def _export_cameras(self: bpy.types.Menu, context: bpy.types.Context) -> None:
+    self.layout.operator("vivant.cameras_export", text="Cameras for Splats (COLMAP/transforms/SuperSplat)")
+
+
 def fill(layout: bpy.types.UILayout, context: bpy.types.Context, scope: str, **look: str) -> None:
     """A button that fills gaps by the scene's solver."""
     settings = context.scene.vivant
@@ -54,6 +62,8 @@ def _inbetween(self: bpy.types.Menu, context: bpy.types.Context) -> None:
 
 ENTRIES = (
     ("TOPBAR_MT_file_import", _import),
+    ("TOPBAR_MT_file_import", _import_cameras),
+    ("TOPBAR_MT_file_export", _export_cameras),
     ("VIEW3D_MT_pose_slide", _inbetween),  # Pose ▸ In-Betweens
     ("DOPESHEET_MT_key", _inbetween),
     ("GRAPH_MT_key", _inbetween),

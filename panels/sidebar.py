@@ -96,29 +96,6 @@ class VIVANT_PT_splats(Tab, bpy.types.Panel):
         column.operator("vivant.splats_render", icon="RENDER_STILL")
 
 
-class VIVANT_PT_splats_motion(Tab, bpy.types.Panel):
-    bl_label = "Playback"
-    bl_parent_id = "VIVANT_PT_splats"
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return pointclouds.mover_of(context.active_object) is not None
-
-    def draw(self, context: bpy.types.Context) -> None:
-        mover = pointclouds.mover_of(context.active_object)
-        layout = self.layout
-        layout.use_property_split = True
-        layout.use_property_decorate = False
-        column = layout.column(align=True)
-        compat.draw_modifier_input(column, mover, "Start Frame")
-        compat.draw_modifier_input(column, mover, "Frames")
-        layout.operator(
-            "screen.animation_play",
-            text="Pause" if context.screen.is_animation_playing else "Play",
-            icon="PAUSE" if context.screen.is_animation_playing else "PLAY",
-        )
-
-
 class VIVANT_PT_splats_look(Tab, bpy.types.Panel):
     bl_label = "Look"
     bl_parent_id = "VIVANT_PT_splats"
@@ -215,7 +192,6 @@ CLASSES = (
     VIVANT_PT_jobs,
     VIVANT_PT_start,
     VIVANT_PT_splats,
-    VIVANT_PT_splats_motion,
     VIVANT_PT_splats_look,
     VIVANT_PT_motion,
     VIVANT_PT_retarget,

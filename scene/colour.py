@@ -26,7 +26,8 @@ def display_blending(scene: bpy.types.Scene) -> None:
     cycles = scene.cycles
     cycles.samples = 1
     cycles.use_denoising = cycles.use_adaptive_sampling = False
-    cycles.pixel_filter_type, cycles.filter_width = "BOX", 0.01
+    # a box is always a whole pixel wide: several samples would blur what is defined at the centre
+    cycles.pixel_filter_type, cycles.filter_width = "GAUSSIAN", 0.01
     enough_layers(scene)
 
 

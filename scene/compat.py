@@ -8,6 +8,9 @@ import bpy
 # Blender 5.2 knows four floats as FLOAT4; before, FLOAT_COLOR holds the same sixteen bytes.
 FOUR_FLOATS = "FLOAT4" if bpy.app.version >= (5, 2, 0) else "FLOAT_COLOR"
 
+CAN_RESIZE = "resize" in bpy.types.PointCloud.bl_rna.functions
+"""Whether points can be added to a point cloud (5.1 and later)."""
+
 EEVEE = "BLENDER_EEVEE" if bpy.app.version >= (5, 0, 0) else "BLENDER_EEVEE_NEXT"
 
 
@@ -63,6 +66,14 @@ def set_modifier_input(modifier: bpy.types.NodesModifier, name: str, value: Any)
     else:
         modifier[identifier] = value
     modifier.id_data.update_tag()
+
+
+def modifier_input_path(modifier: bpy.types.NodesModifier, name: str) -> str:
+    """Data path, from the object, of a nodes modifier's input: what its keys and drivers go by."""
+    identifier = _identifier(modifier, name)
+    if hasattr(modifier, "properties"):
+        return f"{modifier.path_from_id()}.properties.inputs.{identifier}.value"
+    return f'{modifier.path_from_id()}["{identifier}"]'
 
 
 def draw_modifier_input(layout: bpy.types.UILayout, modifier: bpy.types.NodesModifier, name: str) -> None:

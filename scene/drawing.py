@@ -77,19 +77,36 @@ def _draw() -> None:
     clouds = [one for one in context.view_layer.objects if drawable(one) and one.visible_get(viewport=context.space_data)]
     if not clouds:
         return
-    gathered = _gather(clouds, context.evaluated_depsgraph_get(), context.scene.vivant.viewport_splats)
-    global drawn
-    drawn = len(gathered.kept)
-    if not drawn:
-        return
     x, y, width, height = gpu.state.viewport_get()
     depth = gpu.state.active_framebuffer_get().read_depth(x, y, width, height)
     view = _view(context.region, width, height)
-    poses = [_pose(cloud, gpu.matrix.get_model_view_matrix()) for cloud in clouds]
-    projection = gpu.matrix.get_projection_matrix()
+    matrices = gpu.matrix.get_model_view_matrix(), gpu.matrix.get_projection_matrix()
+    if paint(view, clouds, context.evaluated_depsgraph_get(), context.scene.vivant.viewport_splats, *matrices, depth):
+        rasteriser.show(view.plate.texture_color, (x, y), _power_law(context.scene))
+
+
+def paint(
+    view: View,
+    clouds: Sequence[bpy.types.Object],
+    depsgraph: bpy.types.Depsgraph,
+    budget: int,
+    to_view: Matrix,
+    projection: Matrix,
+    depth: gpu.types.Buffer,
+) -> bool:
+    """Bring a view's plate up to date: premultiplied display values; False when there is nothing to see.
+
+    depth: Blender's depth buffer, one float a pixel of the plate, 0 near to 1 far.
+    """
+    gathered = _gather(clouds, depsgraph, budget)
+    global drawn
+    drawn = len(gathered.kept)
+    if not drawn:
+        return False
+    poses = [_pose(cloud, to_view) for cloud in clouds]
     _sort(view, gathered, poses, projection)
     _redraw(view, gathered, poses, projection, depth)
-    rasteriser.show(view.plate.texture_color, (x, y), _power_law(context.scene))
+    return True
 
 
 def _gather(clouds: Sequence[bpy.types.Object], depsgraph: bpy.types.Depsgraph, budget: int) -> Gathered:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import bpy
@@ -16,17 +17,31 @@ from ..backends.common.errors import VivantError
 from ..backends.gaussian import axes
 from ..backends.gaussian.cloud import Source, SplatCloud
 from ..backends.gaussian.motion import FAMILIES
+from ..backends.gaussian.motion.family import Family
+from ..backends.gaussian.motion.frames import Frames
+from ..backends.gaussian.motion.stg_full import Decoder, StgFull
+from ..backends.gaussian.motion.timing import INPUTS, Timing
+from ..backends.gaussian.playback import columns_of, padded
 from ..backends.gaussian.sh import COEFFICIENTS
-from . import compat, materials
+from . import clips, compat, materials
+from .nodes import frames as frames_nodes
+from .nodes import linear, ndgs, stg
 from .nodes import splats as splat_nodes
-from .nodes import stg
 
 Floats = NDArray[np.float32]
 
 BASE = "radiance:base"
 HIGHER = "radiance:sh_"
 KEY = "vivant"
-FAMILY_TREES = {"STG": stg.tree}
+FRAMES = Frames.name
+"""The family of what no node group moves: its frames come from outside, see `scene.playback`."""
+FAMILY_TREES: dict[str, Callable[[Any], bpy.types.NodeTree]] = {
+    "STG": lambda family: stg.tree(),
+    "STG full": lambda family: stg.tree_full(family.decoder),
+    "Linear": lambda family: linear.tree(),
+    "4DGS": lambda family: linear.tree_4d(family.waves.shape[1]),
+    "NDGS": lambda family: ndgs.tree(),
+}
 
 # attribute type -> (name of the property that foreach_set writes, floats an element)
 _LAYOUT = {
@@ -66,6 +81,14 @@ def read_attribute(points: bpy.types.PointCloud, name: str) -> Floats | None:
 def write(cloud: SplatCloud, name: str) -> bpy.types.PointCloud:
     """A new POINTCLOUD datablock that holds a cloud and its family."""
     points = compat.new_points(name, len(cloud))
+    fill(points, cloud)
+    if hasattr(points, "type"):
+        points.type = "GAUSSIAN_SPLAT"
+    return points
+
+
+def fill(points: bpy.types.PointCloud, cloud: SplatCloud) -> None:
+    """Write a cloud and its family into a datablock of as many points; its other attributes stay."""
     write_attribute(points, "position", cloud.means, "FLOAT_VECTOR")
     write_attribute(points, "scale", cloud.scales, "FLOAT_VECTOR")
     write_attribute(points, "rotation", cloud.quats, "QUATERNION")
@@ -76,9 +99,6 @@ def write(cloud: SplatCloud, name: str) -> bpy.types.PointCloud:
     if cloud.family is not None:
         for column, values in cloud.family.attributes().items():
             write_attribute(points, column, values)
-    if hasattr(points, "type"):
-        points.type = "GAUSSIAN_SPLAT"
-    return points
 
 
 def _write_higher(points: bpy.types.PointCloud, sh: Floats) -> None:
@@ -99,8 +119,11 @@ def read(points: bpy.types.PointCloud, facts: Mapping[str, Any] | None = None) -
         raise VivantError(f"The point cloud '{points.name}' holds no splats.", "Select an object that Vivant imported.")
     higher = [read_attribute(points, f"{HIGHER}{index}") for index in range(_higher_count(points))]
     family = None
-    if name := facts.get("family"):
-        family = FAMILIES[name].from_attributes({column: _need(points, column) for column in FAMILIES[name].ATTRIBUTES})
+    if (name := facts.get("family")) and name != FRAMES:
+        first, last = facts.get("time_range", (0.0, 1.0))
+        family = FAMILIES[name].from_attributes(_Columns(points), (float(first), float(last)))
+        if isinstance(family, StgFull) and facts.get("decoder"):
+            family = dataclasses.replace(family, decoder=Decoder.of(facts["decoder"]))
     return SplatCloud(
         means=position,
         quats=rotation,
@@ -118,6 +141,25 @@ def read(points: bpy.types.PointCloud, facts: Mapping[str, Any] | None = None) -
     )
 
 
+class _Columns(Mapping[str, Floats]):
+    """A point cloud's attributes by name, read when they are asked for; a lost one is an error for the user."""
+
+    def __init__(self, points: bpy.types.PointCloud) -> None:
+        self.points = points
+
+    def __getitem__(self, name: str) -> Floats:
+        return _need(self.points, name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.points.attributes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.points.attributes.keys())
+
+    def __len__(self) -> int:
+        return len(self.points.attributes)
+
+
 def _need(points: bpy.types.PointCloud, name: str) -> Floats:
     values = read_attribute(points, name)
     if values is None:
@@ -133,11 +175,15 @@ def _higher_count(points: bpy.types.PointCloud) -> int:
     return max(count - 1 for count in COEFFICIENTS if count - 1 <= found)
 
 
-def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: float = 50.0) -> bpy.types.Object:
+def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: float = 0.0) -> bpy.types.Object:
     """A new object, in no collection yet, that draws a cloud and plays it.
 
-    Its matrix puts the capture upright; a moving cloud's clip begins at start_frame and lasts so many frames.
+    Its matrix puts the capture upright; a moving cloud's clip begins at start_frame and lasts so many frames (0: a sequence's
+    own, else 50).
     """
+    moves = cloud.family
+    if moves is not None and moves.name not in FAMILY_TREES:  # shows its first frame until others are set
+        cloud = _with_room(cloud.at(moves.time_range[0]).replace(source=cloud.source), moves)
     made = bpy.data.objects.new(name, write(cloud, name))
     made.matrix_world = Matrix(axes.to_blender(cloud.source.axes).tolist()).to_4x4()
     made[KEY] = {
@@ -145,16 +191,22 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
         "path": cloud.source.path,
         "axes": cloud.source.axes,
         "antialiased": cloud.source.antialiased,
-        "family": cloud.family.name if cloud.family else "",
+        "family": cloud.family.name if cloud.family else FRAMES if moves else "",
+        "moves_by": moves.name if moves else "",
+        "time_range": list(moves.time_range) if moves else [],
+        "decoder": decoder_numbers(cloud),
         "extras": list(cloud.extras),
         "repairs": dict(cloud.source.repairs),
         "warnings": list(cloud.source.warnings),
     }
-    if cloud.family is not None:
-        mover = made.modifiers.new(f"Vivant Family {cloud.family.name}", "NODES")
-        mover.node_group = FAMILY_TREES[cloud.family.name]()
-        compat.set_modifier_input(mover, "Start Frame", float(start_frame))
-        compat.set_modifier_input(mover, "Frames", float(frames))
+    if moves is not None:
+        mover = made.modifiers.new(f"Vivant Family {cloud.family.name if cloud.family else FRAMES}", "NODES")
+        mover.node_group = FAMILY_TREES[moves.name](moves) if cloud.family else frames_nodes.tree()
+        first, last = moves.time_range
+        frames = frames or (len(moves.times) - 1 if isinstance(moves, Frames) else 0) or 50.0
+        times = {"Start Frame": start_frame, "Frames": frames, "First Time": first, "Last Time": last}
+        for title, value in times.items():
+            compat.set_modifier_input(mover, title, float(value))
     drawer = made.modifiers.new(splat_nodes.NAME, "NODES")
     drawer.node_group = splat_nodes.tree(materials.splats())
     compat.set_modifier_input(drawer, "SH Degree", cloud.degree)
@@ -164,7 +216,21 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
     return made
 
 
-def add(context: bpy.types.Context, cloud: SplatCloud, start_frame: float = 1.0, frames: float = 50.0) -> bpy.types.Object:
+def decoder_numbers(cloud: SplatCloud) -> list[float]:
+    """The numbers of the network that makes a cloud's colours, none for other clouds."""
+    return cloud.family.decoder.numbers if isinstance(cloud.family, StgFull) and cloud.family.decoder else []
+
+
+def _with_room(cloud: SplatCloud, family: Family) -> SplatCloud:
+    """A cloud with as many splats as the largest frame of its sequence, where points cannot be added to a datablock later."""
+    if not isinstance(family, Frames) or family.linked or compat.CAN_RESIZE:
+        return cloud
+    count = max(len(family.at(cloud, float(time))) for time in family.times)
+    columns = padded(columns_of(cloud), count)
+    return cloud.replace(**{**columns, "sh": columns["sh"].reshape(count, -1, 3)}, extras={})
+
+
+def add(context: bpy.types.Context, cloud: SplatCloud, start_frame: float = 1.0, frames: float = 0.0) -> bpy.types.Object:
     """Put a cloud into the active collection as a new, selected, active object named after its file."""
     name = pathlib.Path(cloud.source.path).name.split(".")[0] or "Splats"
     made = to_object(cloud, name, start_frame, frames)
@@ -186,10 +252,15 @@ def is_splats(candidate: bpy.types.Object | None) -> bool:
 
 
 def cloud_of(splats: bpy.types.Object) -> SplatCloud:
-    """The cloud of an object, with its family, in the capture's own axes.  Raises VivantError for other objects."""
+    """The cloud of an object, with its family, in the capture's own axes; without one where its frames are not baked.
+
+    Raises VivantError for other objects.
+    """
     if not is_splats(splats):
         raise VivantError(f"'{splats.name}' holds no splats.", "Select an object that Vivant imported.")
-    return read(splats.data, facts_of(splats))
+    facts = facts_of(splats)
+    cloud = read(splats.data, facts)
+    return dataclasses.replace(cloud, family=clips.family_of(facts, cloud)) if facts.get("family") == FRAMES else cloud
 
 
 def drawer_of(splats: bpy.types.Object) -> bpy.types.NodesModifier | None:
@@ -209,14 +280,22 @@ def _modifier(splats: bpy.types.Object, prefix: str) -> bpy.types.NodesModifier 
     return None
 
 
+def timing_of(mover: bpy.types.NodesModifier) -> Timing:
+    """The inputs that say how a clip runs, of a mover or of its evaluated copy."""
+    return Timing(**{field: compat.get_modifier_input(mover, title) for field, title in INPUTS.items()})
+
+
 def time_at(splats: bpy.types.Object, frame: float) -> float:
-    """Time in the family's unit at a frame (with its fraction) of the scene."""
+    """Time in the family's unit at a frame (with its fraction) of the scene; of an evaluated object by its keyed inputs."""
     mover = mover_of(splats)
     if mover is None:
         return 0.0
-    return (frame - compat.get_modifier_input(mover, "Start Frame")) / compat.get_modifier_input(mover, "Frames")
+    first, last = facts_of(splats).get("time_range", (0.0, 1.0))
+    return first + timing_of(mover).share(frame) * (last - first)
 
 
 def cloud_at(splats: bpy.types.Object, scene: bpy.types.Scene) -> SplatCloud:
-    """The still cloud of an object at the scene's current frame, in the object's own space."""
-    return cloud_of(splats).at(time_at(splats, scene.frame_current + scene.frame_subframe))
+    """The still cloud of an object at the scene's current frame, seen from its camera, in the object's own space."""
+    time = time_at(splats, scene.frame_current_final)
+    eye = scene.camera and splats.matrix_world.inverted() @ scene.camera.matrix_world.translation
+    return cloud_of(splats).at(time, eye)

@@ -20,6 +20,9 @@ from vivant.backends.gaussian import sh
 from vivant.backends.gaussian.axes import change_axes
 from vivant.backends.gaussian.cloud import Source, SplatCloud
 from vivant.backends.gaussian.formats import write_splats
+from vivant.backends.gaussian.motion.linear import Linear
+from vivant.backends.gaussian.motion.ndgs import Ndgs
+from vivant.backends.gaussian.motion.rotor4d import Rotor4D
 from vivant.backends.gaussian.motion.stg import Stg
 from vivant.backends.gaussian.sh import to_base
 
@@ -83,6 +86,26 @@ def random_cloud(count: int, degree: int = 3, seed: int = 1) -> SplatCloud:
         1 / (1 + np.exp(-2 * normal())),
         0.2 * normal((degree + 1) ** 2, 3),
     )
+
+
+def random_moving(family: str, count: int, seed: int = 1) -> SplatCloud:
+    """Splats without meaning that move as a closed-form family does, SH degree 0."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> NDArray[np.float32]:
+        return rng.standard_normal((count, *shape), np.float32)
+
+    cloud = random_cloud(count, 0, seed)
+    center, width, always = rng.random(count, np.float32), np.exp(0.5 * normal() - 1), np.full(count, np.inf, np.float32)
+    if family == "STG":
+        return cloud.replace(family=Stg(normal(3, 3), 0.5 * normal(4), center, width))
+    if family == "Linear":
+        return cloud.replace(family=Linear(normal(3), center, width, -always, always))
+    if family == "4DGS":
+        return cloud.replace(family=Rotor4D(normal(3), center, width, center - width, center + width))
+    shares = np.full(count, 0.35, np.float32)
+    moving = Ndgs(_unit(normal(3)), normal(3, 3), normal(3, 3), normal(3), shares, normal(3), center, width, shares)
+    return cloud.replace(family=moving)
 
 
 def write_moving(folder: pathlib.Path, seed: int = 1) -> pathlib.Path:

@@ -21,6 +21,8 @@ KINDS = {
     "motion.inbetween": "..motion.job:run",
     "motion.phase_train": "..motion.phase.job:run",
     "motion.inbetween_many": "..motion.batch:run",
+    "splats.bake": "..gaussian.cache_writer:run",
+    "splats.fit": "..gaussian.fit_job:run",
     "splats.render": "..gaussian.render.job:run",
 }
 

@@ -84,6 +84,8 @@ def turn_sh(coefficients: Array, change: Array) -> Array:
     functions, which is exact.
     """
     count = coefficients.shape[1]
+    if np.array_equal(np.abs(change), np.eye(3)):  # axes that only change their sign only change signs
+        return coefficients * sh.flip_signs(count, np.diag(change)).astype(coefficients.dtype)[:, None]
     directions = np.random.default_rng(1).normal(size=(64, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     new, old = sh.basis(directions, count), sh.basis(directions @ change, count)

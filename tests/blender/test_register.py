@@ -14,7 +14,14 @@ import vivant
 from vivant import registration
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-MENUS = ("TOPBAR_MT_file_import", "VIEW3D_MT_pose", "VIEW3D_MT_pose_slide", "DOPESHEET_MT_key", "GRAPH_MT_key")
+MENUS = (
+    "TOPBAR_MT_file_import",
+    "TOPBAR_MT_file_export",
+    "VIEW3D_MT_pose",
+    "VIEW3D_MT_pose_slide",
+    "DOPESHEET_MT_key",
+    "GRAPH_MT_key",
+)
 
 
 def state():

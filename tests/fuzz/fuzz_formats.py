@@ -1,132 +1,58 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mutated splat files: each ends in a VivantError or a sound cloud, soon, in little memory.
+"""Damaged files of every row of the table of formats: each ends in a VivantError or a sound cloud, soon and in little memory.
 
-    python3 dev.py python tests/fuzz/fuzz_formats.py --count 2000 --seed 1 [--format spz]
+    python3 dev.py python tests/fuzz/fuzz_formats.py --count 5000 --seed 1 [--format SPZ] [--keep FOLDER]
 
-A failure prints the seed that makes the same file again and saves it beside, when --keep names a folder.
+A failure prints the seed that makes the same files again and saves them, when --keep names a folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import io
 import pathlib
 import re
 import sys
+import tempfile
 import time
 import tracemalloc
 import warnings
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from format_seeds import Seed, seeds
+
 from vivant.backends.common.errors import VivantError
-from vivant.backends.gaussian import formats
 from vivant.backends.gaussian.axes import change_axes
 from vivant.backends.gaussian.cloud import SplatCloud
-from vivant.backends.gaussian.formats import compressed_ply, ply, splat, splatv, spz
-from vivant.backends.gaussian.motion.stg import Stg
+from vivant.backends.gaussian.formats import FORMATS, read_splats
+from vivant.backends.gaussian.motion.frames import Frames
 
 SECONDS = 3.0
 SPARE = 64 << 20
 
-INTERESTING = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7F800000, 0x7FC00000, 0x7FFFFFFF, 0xFFFFFFFF]
+INTERESTING = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7F800000, 0x7FC00000, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, (1 << 64) - 1]
+NAMES = [form.name for form in FORMATS]
+
+Mutation = Callable[[bytearray, np.random.Generator], bytearray]
 
 
-def random_cloud(count: int, degree: int, moving: bool = False) -> SplatCloud:
-    """A small sound cloud, always the same."""
-    rng = np.random.default_rng(count)
-    quats = rng.normal(size=(count, 4))
-    family = None
-    if moving:
-        paths, drift = rng.normal(size=(count, 3, 3)).astype("f4"), rng.normal(size=(count, 4)).astype("f4")
-        family = Stg(paths, drift, rng.uniform(0, 1, count).astype("f4"), rng.uniform(0.05, 0.5, count).astype("f4"))
-    return SplatCloud(
-        rng.normal(size=(count, 3)),
-        quats / np.linalg.norm(quats, axis=1, keepdims=True),
-        np.exp(rng.normal(-4, 1, (count, 3))),
-        rng.uniform(0.01, 0.99, count),
-        rng.normal(0, 0.3, (count, (degree + 1) ** 2, 3)),
-        family=family,
-    )
-
-
-def written(form: formats.Format, cloud: SplatCloud) -> bytes:
-    """A whole file as a format writes it."""
-    return b"".join(bytes(piece) for piece in form.encode(cloud))
-
-
-def as_text(file: bytes) -> bytes:
-    """The same PLY with numbers in text."""
-    head, _, body = file.partition(b"end_header\n")
-    columns = head.count(b"property float")
-    rows = np.frombuffer(body, "<f4").reshape(-1, columns)
-    lines = "".join(" ".join(f"{number:.9g}" for number in row) + "\n" for row in rows.tolist())
-    return head.replace(b"binary_little_endian", b"ascii") + b"end_header\n" + lines.encode()
-
-
-def as_big_endian(file: bytes) -> bytes:
-    """The same PLY with its floats the other way round."""
-    head, _, body = file.partition(b"end_header\n")
-    return head.replace(b"little", b"big") + b"end_header\n" + np.frombuffer(body, "<f4").astype(">f4").tobytes()
-
-
-def with_faces_first(file: bytes) -> bytes:
-    """The same PLY behind an element of lists."""
-    head, _, body = file.partition(b"end_header\n")
-    faces = b"element face 3\nproperty list uchar int vertex_indices\n"
-    at = head.index(b"element vertex")
-    rows = b"".join(bytes([n]) + np.arange(n, dtype="<i4").tobytes() for n in (3, 0, 4))
-    return head[:at] + faces + head[at:] + b"end_header\n" + rows + body
-
-
-def spz_version_4(file: bytes) -> bytes:
-    """An SPZ of version 4 from one of version 3, streams packed with whatever Zstandard there is; else version 3."""
-    try:
-        import zstandard
-    except ImportError:
-        return file
-    body = gzip.decompress(file)
-    count, degree = int.from_bytes(body[8:12], "little"), body[12]
-    parts, offset = [], 16
-    for width in (9, 1, 3, 3, 4, 3 * ((degree + 1) ** 2 - 1)):
-        parts += [body[offset : offset + count * width]] if width else []
-        offset += count * width
-    packed = [zstandard.ZstdCompressor().compress(part) for part in parts]
-    extension = (0xADBE0003).to_bytes(4, "little") + (4).to_bytes(4, "little") + (4).to_bytes(4, "little")
-    head = body[:4] + (4).to_bytes(4, "little") + body[8:14] + bytes([2, len(parts)])
-    head += (32 + len(extension)).to_bytes(4, "little") + bytes(12)
-    table = b"".join(
-        len(p).to_bytes(8, "little") + len(part).to_bytes(8, "little") for p, part in zip(packed, parts, strict=True)
-    )
-    return head + extension + table + b"".join(packed)
-
-
-def seeds() -> dict[str, list[bytes]]:
-    """Sound files of every format, small ones."""
-    still, plain, moving = random_cloud(300, 3), random_cloud(300, 0), random_cloud(300, 0, moving=True)
-    tiny = written(ply, random_cloud(20, 1))
-    extras = {name: np.linspace(0.1, 1, 300, dtype=np.float32) for name in ("filter_3D", "fea_0")}
-    third = written(spz, still)
-    return {
-        "ply": [
-            written(ply, still), written(ply, moving), written(ply, plain.replace(extras=extras)),
-            as_text(tiny), as_big_endian(tiny), with_faces_first(tiny), gzip.compress(tiny, mtime=0),
-        ],
-        "compressed_ply": [written(compressed_ply, still), written(compressed_ply, plain)],
-        "splat": [written(splat, plain)],
-        "spz": [third, gzip.decompress(third), spz_version_4(third), written(spz, plain)],
-        "splatv": [written(splatv, moving)],
-    }  # fmt: skip
+def somewhere(size: int, rng: np.random.Generator, end: int) -> int:
+    """A place in a file: tables lie within `end` of either end, so two thirds of the places do."""
+    part = rng.integers(3)
+    near = int(rng.integers(min(size, end)))
+    return near if part == 0 else size - 1 - near if part == 1 else int(rng.integers(size))
 
 
 def flip_bits(data: bytearray, rng: np.random.Generator) -> bytearray:
-    head = rng.random() < 0.5  # headers are short; half of the flips go there
     for _ in range(rng.integers(1, 9)):
-        at = rng.integers(min(len(data), 600) if head else len(data))
-        data[at] ^= 1 << rng.integers(8)
+        data[somewhere(len(data), rng, 600)] ^= 1 << rng.integers(8)
     return data
 
 
@@ -152,7 +78,7 @@ def splice(data: bytearray, rng: np.random.Generator) -> bytearray:
 def poke(data: bytearray, rng: np.random.Generator) -> bytearray:
     """Put an interesting number of 1, 2, 4 or 8 bytes somewhere."""
     size = int(rng.choice([1, 2, 4, 8]))
-    at = rng.integers(min(len(data), 64) if rng.random() < 0.5 else len(data))
+    at = somewhere(len(data), rng, 200)
     value = INTERESTING[rng.integers(len(INTERESTING))] % (1 << 8 * size)
     data[at : at + size] = value.to_bytes(size, "little")
     return data
@@ -200,108 +126,142 @@ def edit_text(data: bytearray, rng: np.random.Generator) -> bytearray:
     return bytearray(text) + rest
 
 
-def repack(mutation: Callable[[bytearray, np.random.Generator], bytearray]):  # type: ignore[no-untyped-def]
-    """The mutation applied within a gzip stream, where there is one."""
+def within(mutation: Mutation) -> Mutation:
+    """The mutation applied within a gzip stream or to a file in a zip archive, where there is one."""
 
     def apply(data: bytearray, rng: np.random.Generator) -> bytearray:
         try:
-            inside = bytearray(gzip.decompress(data))
-        except (OSError, EOFError, zlib.error):
+            if data[:2] == b"PK":
+                with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                    members = {info.filename: archive.read(info) for info in archive.infolist()}
+                chosen = sorted(members)[rng.integers(len(members))]
+                members[chosen] = bytes(mutation(bytearray(members[chosen]), rng)) if members[chosen] else b""
+                out = io.BytesIO()
+                with zipfile.ZipFile(out, "w") as archive:
+                    for name, content in members.items():
+                        archive.writestr(zipfile.ZipInfo(name), content)
+                return bytearray(out.getvalue())
+            return bytearray(gzip.compress(mutation(bytearray(gzip.decompress(data)), rng), 1, mtime=0))
+        except (OSError, EOFError, zlib.error, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile):
             return mutation(data, rng)
-        return bytearray(gzip.compress(mutation(inside, rng), 1, mtime=0))
 
     return apply
 
 
-MUTATIONS = [flip_bits, truncate, splice, poke, edit_text]
+MUTATIONS: list[Mutation] = [flip_bits, truncate, splice, poke, edit_text]
 
 
 def mutate(data: bytes, rng: np.random.Generator) -> bytes:
-    """One to three mutations, half of the time inside the gzip stream of packed files."""
+    """One to three mutations, half of the time inside what is packed."""
     changed = bytearray(data)
     for _ in range(rng.integers(1, 4)):
         mutation = MUTATIONS[rng.integers(len(MUTATIONS))]
         if changed:
-            changed = (repack(mutation) if rng.random() < 0.5 else mutation)(changed, rng)
+            changed = (within(mutation) if rng.random() < 0.5 else mutation)(changed, rng)
     return bytes(changed)
 
 
 def check_sound(cloud: SplatCloud) -> None:
-    """Raise AssertionError where a cloud breaks what every cloud promises."""
-    count = len(cloud)
-    for still in (cloud, cloud.at(0.3), change_axes(cloud, "RFU")):
+    """Raise AssertionError where a cloud breaks what every cloud promises, now or at some time."""
+    moments = [cloud, change_axes(cloud, "RFU")]
+    if cloud.family:
+        first, last = cloud.family.time_range
+        camera = np.array([0.4, -2.0, 3.0])
+        moments += [cloud.at(time, camera) for time in (first, first + 0.3 * (last - first), last)]
+        if not isinstance(cloud.family, Frames):  # whose number of splats may change
+            assert all(len(still) == len(cloud) for still in moments)
+        values = cloud.family.attributes().values()
+        assert all(len(each) == len(cloud) and not np.isnan(each).any() for each in values)
+    for still in moments:
         for array in (still.means, still.quats, still.scales, still.opacities, still.sh):
-            assert array.dtype == np.float32 and len(array) == count and np.isfinite(array).all()
+            assert array.dtype == np.float32 and len(array) == len(still) and np.isfinite(array).all()
         assert np.allclose(np.linalg.norm(still.quats, axis=1), 1, atol=1e-5)
         assert (still.scales > 0).all() and (still.opacities >= 0).all() and (still.opacities <= 1).all()
-    assert all(len(column) == count for column in cloud.extras.values())
-    if cloud.family:
-        assert all(len(values) == count and np.isfinite(values).all() for values in cloud.family.attributes().values())
+    assert all(len(column) == len(cloud) for column in cloud.extras.values())
     assert all(number > 0 for number in cloud.source.repairs.values())
 
 
-def check(data: bytes, suffix: str) -> str:
-    """Read a file's bytes; how it ended.  Raises whatever is not allowed to happen."""
-    array = np.frombuffer(data, np.uint8).copy()
+def check(seed: Seed, folder: pathlib.Path) -> str:
+    """Read files; how it ended.  Raises whatever is not allowed to happen."""
+    for name, content in seed.files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    size = sum(map(len, seed.files.values()))
     cloud = failure = None
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.process_time()
     try:
-        cloud = formats.decode(array, suffix)
+        cloud = read_splats(folder / seed.opened)
     except VivantError as error:
         failure = error
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert seconds < SECONDS, f"{seconds:.1f} s"
-    assert peak + len(data) <= 4 * len(data) + SPARE, f"{peak:,} bytes for a file of {len(data):,}"
-    if cloud is None:
-        assert failure and failure.message.endswith(".") and "\n" not in failure.message, f"no sentence: {failure}"
+    assert peak <= 4 * size + SPARE, f"{peak:,} bytes for files of {size:,}"
+    try:
+        if cloud is not None:
+            check_sound(cloud)
+    except VivantError as error:  # a frame that is damaged further back
+        failure = error
+    if failure:
+        assert failure.message.endswith(".") and "\n" not in failure.message, f"no sentence: {failure}"
         return type(failure).__name__
-    check_sound(cloud)
+    assert cloud is not None
     return "mended" if cloud.source.repairs or cloud.source.warnings else "sound"
 
 
 def run(name: str, count: int, seed: int, keep: pathlib.Path | None = None) -> Counter[str]:
     """Fuzz one format; outcomes by name.  Raises AssertionError that names the seed of the first bad file."""
     outcomes: Counter[str] = Counter()
-    files = seeds()[name]
-    suffix = "." + name.replace("compressed_ply", "ply")
-    for file in files:
-        assert check(file, suffix) in ("sound", "mended"), "a seed file is not sound"
-    for index in range(count):
-        rng = np.random.default_rng([seed, index])
-        data = mutate(files[index % len(files)], rng)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                outcomes[check(data, suffix)] += 1
-        except Exception as error:
-            if keep:
-                keep.mkdir(parents=True, exist_ok=True)
-                (keep / f"{name}_{seed}_{index}{suffix}").write_bytes(data)
-            raise AssertionError(f"{name}, seed {seed}, file {index}: {type(error).__name__}: {error}") from error
+    sound = seeds(next(form for form in FORMATS if form.name == name))
+    assert sound, f"nothing makes a {name} file: add one to format_seeds.PACKED"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        for i, each in enumerate(sound):
+            outcome = check(each, folder / f"seed{i}")
+            assert outcome in ("sound", "mended"), f"{name}: seed file {each.opened} is not sound but {outcome}"
+        for index in range(count):
+            rng = np.random.default_rng([seed, index])
+            which = index % len(sound)
+            files = dict(sound[which].files)
+            chosen = sorted(files)[rng.integers(len(files))]
+            files[chosen] = mutate(files[chosen], rng)
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error")
+                    outcomes[check(Seed(files, sound[which].opened), folder / f"seed{which}")] += 1
+            except Exception as error:
+                if keep:
+                    check_folder = keep / f"{name}_{seed}_{index}".replace(" ", "_")
+                    check_folder.mkdir(parents=True, exist_ok=True)
+                    for path, content in files.items():
+                        (check_folder / path).parent.mkdir(parents=True, exist_ok=True)
+                        (check_folder / path).write_bytes(content)
+                raise AssertionError(f"{name}, seed {seed}, file {index}: {type(error).__name__}: {error}") from error
     return outcomes
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=2000, help="files a format")
+    parser.add_argument("--count", type=int, default=5000, help="files a format")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--format", choices=list(seeds()), help="one format; all without it")
+    parser.add_argument("--format", choices=NAMES, help="one format; all without it")
     parser.add_argument("--keep", type=pathlib.Path, help="folder for files that fail")
     options = parser.parse_args()
     failed = 0
-    for name in [options.format] if options.format else list(seeds()):
+    for name in [options.format] if options.format else NAMES:
         start = time.perf_counter()
         try:
             outcomes = run(name, options.count, options.seed, options.keep)
         except AssertionError as error:
             failed = 1
-            print(error)
+            print(error, flush=True)
         else:
             listed = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
-            print(f"{name}, seed {options.seed}: {options.count} files in {time.perf_counter() - start:.0f} s: {listed}")
+            seconds = time.perf_counter() - start
+            print(f"{name}, seed {options.seed}: {options.count} files in {seconds:.0f} s: {listed}", flush=True)
     return failed
 
 

@@ -52,11 +52,14 @@ def test_the_content_tells_the_format_and_not_the_name(tmp_path, extension):
 
 @pytest.mark.parametrize("extension", EXTENSIONS)
 def test_what_was_read_is_written_back_byte_for_byte(tmp_path, extension):
-    first, second = tmp_path / f"a{extension}", tmp_path / f"b{extension}"
+    first, second = tmp_path / "first" / f"a{extension}", tmp_path / "second" / f"a{extension}"
+    for path in (first, second):
+        path.parent.mkdir()
     write_splats(small_cloud(), first)
     cloud = read_splats(first)
     write_splats(cloud, second)
-    assert first.read_bytes() == second.read_bytes()
+    for file in first.parent.iterdir():
+        assert file.read_bytes() == (second.parent / file.name).read_bytes()
     with pytest.raises(ValueError, match="read-only"):
         cloud.means[0] = 0
     changed = cloud.replace(means=cloud.means + 1)
@@ -117,15 +120,11 @@ def test_files_made_to_exhaust_memory_or_patience_are_refused(tmp_path, name, fi
     [
         (b"", "empty"),
         (b"glTF\x02\0\0\0" + bytes(60), "a glTF model"),
-        (b"glTF\x02\0\0\0" + b'{"extensionsUsed":["KHR_gaussian_splatting"]}', "a glTF file of splats"),
         (b"\x89PNG\r\n\x1a\n" + bytes(56), "a PNG image"),
-        (b"\x894DGS1\r\n" + bytes(56), "a .4dgs file"),
-        (b"PXR-USDC" + bytes(56), "a USD file"),
-        (b'#usda 1.0\n(\n    upAxis = "Y"\n)', "a USD file"),
+        (b'#usda 1.0\n(\n    upAxis = "Y"\n)\ndef Mesh "a"\n{\n}\n', "USD file holds no Gaussian splats, but Mesh"),
         (pickle.dumps({"means": [1, 2]}, 2), "a Python pickle"),
         (b'[{"id": 0, "img_name": "a", "position": [0, 0, 0], "rotation": []}]', "a list of cameras"),
-        (b'{"version": 2, "count": 3, "means": {"files": []}}', "SOG"),
-        (b'{"asset": {"version": "2.0"}}', "a glTF file"),
+        (b'{"asset": {"version": "2.0"}}', "a glTF model"),
         (b"<!DOCTYPE html><html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS pointer"),
         (gzip.compress(gzip.compress(b"ply\n")), "gzip"),
@@ -145,8 +144,7 @@ def test_files_that_are_something_else_are_named(tmp_path, content, words):
 @pytest.mark.parametrize(
     ("member", "words"),
     [
-        ("archive/data.pkl", "PyTorch checkpoint"), ("meta.json", "SOG"), ("scene.usdc", "USDZ"),
-        ("frames/a_001.ply", "zip archive of splat files"), ("letter.txt", "zip archive without splats"),
+        ("frames_ply/list.txt", "zip archive without splats"), ("letter.txt", "zip archive without splats"),
     ],
 )  # fmt: skip
 def test_zip_files_are_named_by_what_is_inside(tmp_path, member, words):

@@ -194,8 +194,6 @@ def test_an_untouched_cloud_is_written_as_the_same_bytes(splats, tmp_path, name)
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("playbot5.sog", "SOG"), ("playbot5_l1.ksplat", "ksplat"), ("playbot5_khr.glb", "glTF file of splats"),
-        ("playbot6.usdc", "USD"), ("moving200.4dgs", "4dgs"), ("sog_v2_playbot5/meta.json", "SOG"),
         ("sog_v2_playbot5/means_l.webp", "WebP"), ("README.md", "no splat file"),
     ],
 )  # fmt: skip

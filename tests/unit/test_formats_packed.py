@@ -335,3 +335,44 @@ def test_formats_write_their_own_frame(tmp_path):
 
 def test_modules_know_their_magic():
     assert struct.pack("<I", 0x5053474E) == spz.MAGIC and struct.pack("<I", 0x674B) == splatv.MAGIC
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_every_version_of_spz_is_written_as_it_is_read(version):
+    if version == 4:
+        pytest.importorskip("zstandard", reason="version 4 is packed with Zstandard")
+    rng = np.random.default_rng(version)
+    quats = rng.normal(size=(500, 4))
+    quats /= np.linalg.norm(quats, axis=1, keepdims=True)
+    still = SplatCloud(
+        rng.normal(size=(500, 3)),
+        quats,
+        np.exp(rng.uniform(-9, 5, (500, 3))),
+        rng.uniform(0, 1, 500),
+        rng.uniform(-0.9, 0.9, (500, 25, 3)),
+        source=Source(axes="RUB", antialiased=True),
+    )
+    data = np.frombuffer(b"".join(spz.encode(still, version)), np.uint8)
+    assert data[:4].tobytes() == b"NGSP" if version == 4 else data[:2].tobytes() == b"\x1f\x8b"
+    found = decode(data)
+    assert found.source.details["version"] == version and found.source.antialiased
+    assert found.degree == (3 if version < 3 else 4)
+    assert np.abs(found.means - still.means).max() <= (0.002 if version == 1 else 0.51 / 4096)
+    assert np.abs((found.quats * still.quats).sum(axis=1)).min() > (0.99 if version < 3 else 0.99999)
+    assert np.abs(np.log(found.scales / still.scales)).max() <= 0.51 / 16
+    assert np.abs(found.opacities - still.opacities).max() <= 0.51 / 255
+    steps = np.abs(found.sh[:, 1:] - still.sh[:, 1 : found.sh.shape[1]])
+    assert steps[:, :3].max() <= 4.6 / 128 and steps.max() <= 8.6 / 128
+    changed = spz.encode(found.replace(means=found.means))
+    assert decode(np.frombuffer(b"".join(changed), np.uint8)).source.details["version"] == max(version, 3)
+
+
+def test_losses_names_what_is_beyond_a_formats_range():
+    dark = SplatCloud(np.zeros((2, 3)), [[1, 0, 0, 0]] * 2, np.full((2, 3), 1e-6), np.ones(2), np.full((2, 4, 3), -5.0))
+    words = {
+        "a.spz": ("harmonics beyond -1 to 1", "Colours beyond -0.44 to 1.44", "Scales beyond"),
+        "a.compressed.ply": ("beyond -4 to 4",), "a.splat": ("darker than black",), "a.splatv": ("darker than black",),
+    }  # fmt: skip
+    for name, expected in words.items():
+        found = " ".join(losses(dark, name))
+        assert all(sentence in found for sentence in expected)

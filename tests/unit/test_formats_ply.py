@@ -2,50 +2,23 @@
 """3DGS PLY in all its dialects, against rows that the test packs itself."""
 
 import gzip
+import pathlib
 import struct
+import sys
 
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from ply_files import columns, packed, read, stg_columns
+
 from vivant.backends.common.errors import BrokenFile, UnsupportedFormat
 from vivant.backends.gaussian import sh
-from vivant.backends.gaussian.formats import decode, ply, read_splats, write_splats
+from vivant.backends.gaussian.formats import ply, read_splats, write_splats
 
-BASIC = "x y z f_dc_0 f_dc_1 f_dc_2 opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3".split()
 POINT = b"element vertex 8\nproperty float x\nproperty float y\nproperty float z\n"
 FACES = b"element face 812\nproperty list uchar int vertex_indices\n"
 PAINT = b"property uchar red\nproperty uchar green\nproperty uchar blue\n"
-
-
-def columns(count=5, rest=0, seed=1):
-    """Random columns by name, as a trainer stores them."""
-    rng = np.random.default_rng(seed)
-    names = BASIC + [f"f_rest_{i}" for i in range(rest)]
-    return {name: rng.normal(size=count).astype(np.float32) for name in names}
-
-
-def packed(table, form="binary_little_endian", types=None, comments=(), before=b"", rows_before=b"", claim=None, newline="\n"):
-    """A whole PLY file of columns, packed number by number."""
-    types = dict.fromkeys(table, "float") | (types or {})
-    count = len(next(iter(table.values())))
-    lines = ["ply", f"format {form} 1.0", *(f"comment {text}" for text in comments)]
-    lines += [*before.decode().splitlines(), f"element vertex {count if claim is None else claim}"]
-    lines += [f"property {types[name]} {name}" for name in table] + ["end_header", ""]
-    codes = {"float": "f", "double": "d", "uchar": "B", "ushort": "H", "int": "i", "float32": "f"}
-    body = b""
-    for row in zip(*table.values(), strict=True):
-        if form == "ascii":
-            body += (" ".join(repr(number.item()) for number in row) + newline).encode()
-        else:
-            order = "<" if "little" in form else ">"
-            body += b"".join(
-                struct.pack(order + codes[types[name]], number.item()) for name, number in zip(table, row, strict=True)
-            )
-    return newline.join(lines).encode() + rows_before + body
-
-
-def read(file, suffix=".ply"):
-    return decode(np.frombuffer(file, np.uint8).copy(), suffix)
 
 
 def check_equals(cloud, table, degree):
@@ -308,12 +281,6 @@ def test_splats_that_something_else_moves_are_read_still_with_a_warning(extra, w
     cloud = read(packed(columns() | {extra: np.arange(5, dtype=np.float32)}))
     assert cloud.family is None and any(words in warning for warning in cloud.source.warnings)
     np.testing.assert_array_equal(cloud.extras[extra], np.arange(5))
-
-
-def stg_columns():
-    rng = np.random.default_rng(4)
-    names = ["trbf_center", "trbf_scale", *(f"motion_{i}" for i in range(9)), *(f"omega_{i}" for i in range(4))]
-    return columns() | {name: rng.normal(size=5).astype(np.float32) for name in names}
 
 
 def test_spacetime_gaussians_move_as_their_formula_says():

@@ -6,7 +6,7 @@ from vivant.backends.common.cameras import Camera
 from vivant.backends.gaussian import sh
 from vivant.backends.gaussian.cloud import SplatCloud
 from vivant.backends.gaussian.render import job
-from vivant.backends.gaussian.render.reference import render
+from vivant.backends.gaussian.render.reference import render, render_layers
 
 K = np.array([[100.0, 0, 32], [0, 100, 24], [0, 0, 1]])
 
@@ -71,3 +71,21 @@ def test_the_engine_job_draws_what_a_direct_call_draws():
     _, result = job.run(parameters, arrays, lambda done, total, note: steps.append((done, total)))
     np.testing.assert_allclose(result["picture"], render([(cloud, camera())]), atol=1e-6)
     assert steps[-1] == (1, 1)
+
+
+def test_depths_are_those_of_what_adds_to_a_pixel():
+    near, far = one_splat((0, 0, 3), (1, 0, 0), 0.6, 1), one_splat((0, 0, 5), (0, 0, 1), 0.5, 1)
+    layers = render_layers([(far, camera()), (near, camera())])
+    alpha, behind = 0.6, 0.4 * 0.5
+    assert layers.depth[24, 32] == pytest.approx((alpha * 3 + behind * 5) / (alpha + behind), abs=1e-2)
+    assert layers.nearest[24, 32] == 3
+    assert np.isinf(render_layers([(one_splat((0, 0, 4), (1, 1, 1), 1, 0.01), camera())]).depth[0, 0])
+
+
+def test_what_is_opaque_hides_the_splats_behind_it():
+    red, blue = one_splat((0, 0, 3), (1, 0, 0), 0.9, 1), one_splat((0, 0, 5), (0, 0, 1), 0.9, 1)
+    wall = np.full((48, 64), np.inf)
+    wall[:, :32] = 4
+    hidden = render([(red, camera()), (blue, camera())], occluders=wall)
+    np.testing.assert_array_equal(hidden[:, :32], render([(red, camera())])[:, :32])
+    np.testing.assert_array_equal(hidden[:, 32:], render([(red, camera()), (blue, camera())])[:, 32:])

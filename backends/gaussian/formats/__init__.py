@@ -1,67 +1,233 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Splat files in and out: `read_splats` and `write_splats`, one module a format.
+"""Splat files in and out: `read_splats` and `write_splats`, one module a format, all of them listed in FORMATS.
 
-Every format is a module with NAME, `decode(bytes of the file) -> SplatCloud` and `encode(cloud) ->
-pieces of the file`.
+A format that is one file is a module with NAME, `decode(bytes of the file) -> SplatCloud` and `encode(cloud) ->
+pieces of the file`; one of several files or a folder offers `read(path)` and `write(cloud, path)`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
 
 from ...common.errors import BrokenFile, UnsupportedFormat, VivantError
 from ..cloud import SplatCloud
-from ..motion.stg import Stg
-from . import compressed_ply, compression, foreign, ply, ply_header, splat, splatv, spz
+from . import (
+    checkpoint,
+    compressed_ply,
+    compression,
+    files,
+    foreign,
+    fourdgs,
+    gltf,
+    ksplat,
+    network_scene,
+    ply,
+    ply_header,
+    ply_motion,
+    ply_network,
+    sequence,
+    sog,
+    splat,
+    splatv,
+    spz,
+    usd,
+)
+from .format import SAMPLED, STILL, Format, Overrides, pieces
 from .ply_header import Bytes
 
-
-class Format(Protocol):
-    """What the module of a format offers."""
-
-    NAME: str
-
-    def decode(self, data: Bytes) -> SplatCloud: ...
-
-    def encode(self, cloud: SplatCloud) -> Sequence[Any]: ...
+__all__ = ["EXTENSIONS", "FORMATS", "Format", "Overrides", "decode", "losses", "read_splats", "write_splats"]
 
 
-_BY_EXTENSION: dict[str, Format] = {
-    ".compressed.ply": compressed_ply,
-    ".ply": ply,
-    ".splat": splat,
-    ".spz": spz,
-    ".splatv": splatv,
-}
-EXTENSIONS = tuple(_BY_EXTENSION)
+def _is_ply(data: Bytes, path: Path, compressed: bool = False) -> bool:
+    if not ply_header.is_ply(data[:8].tobytes()):
+        return False
+    return compressed_ply.is_compressed(ply_header.parse(data[: ply_header.LONGEST_HEADER].tobytes())) == compressed
+
+
+def _is_splat(data: Bytes, path: Path) -> bool:
+    """Asked last: the format has no mark of its own."""
+    likely = len(data) % 32 == 0 or path.suffix.lower() == ".splat" or path.name.lower() == ".splat"
+    return likely and not foreign.name(data)[0] and splat.is_likely(data)
+
+
+def _starts_with(*magics: bytes) -> Callable[[Bytes, Path], bool]:
+    return lambda data, path: data[:16].tobytes().startswith(magics)
+
+
+FORMATS = (
+    Format(
+        network_scene.NAME,
+        (),
+        network_scene.is_scene,
+        read=network_scene.read,
+        overridable=True,
+        holds={"HexPlane": 3, "Deformable": 3, "Control Nodes": 3},
+        extras=True,
+    ),
+    Format(
+        f"{ply.NAME} with a network",
+        (),
+        ply_network.has_network,
+        read=ply_network.read,
+        overridable=True,
+        holds={"STG full": 0, "NDGS refined": 3},
+        extras=True,
+    ),
+    Format(
+        checkpoint.NAME,
+        (".pth", ".pt", ".ckpt"),
+        checkpoint.is_checkpoint,
+        checkpoint.decode,
+        overridable=True,
+        holds={STILL: 4, "4DGS": 3},
+    ),
+    Format(
+        compressed_ply.NAME,
+        (".compressed.ply",),
+        lambda data, path: _is_ply(data, path, compressed=True),
+        compressed_ply.decode,
+        compressed_ply.encode,
+        holds={STILL: 4},
+        precision="within chunks of 256: positions and scales 11, 10 and 11 bits, rotations 10, colours and SH 8",
+        clips=compressed_ply.clips,
+    ),
+    Format(
+        ply.NAME,
+        (".ply",),
+        _is_ply,
+        ply.decode,
+        ply.encode,
+        overridable=True,
+        holds={STILL: 4, "STG": 0, "STG full": 0, "Linear": 4, "4DGS": 4, "NDGS": 4},
+        extras=True,
+        clips=ply_motion.clips,
+    ),
+    Format(
+        spz.NAME,
+        (".spz",),
+        _starts_with(spz.MAGIC, compression.GZIP),
+        spz.decode,
+        spz.encode,
+        holds={STILL: 4},
+        precision="positions 24 bits, rotations 10, scales, colours and opacities 8, SH 5 and 4",
+        clips=spz.clips,
+    ),
+    Format(
+        splatv.NAME,
+        (".splatv",),
+        _starts_with(splatv.MAGIC),
+        splatv.decode,
+        splatv.encode,
+        holds={STILL: 0, "STG": 0},
+        precision="positions float32, rotations, scales and motion float16, colours and opacities 8 bits",
+        clips=splatv.clips,
+    ),
+    Format(
+        gltf.NAME,
+        (".glb",),
+        lambda data, path: gltf.is_glb(data),
+        gltf.decode,
+        gltf.encode,
+        holds={STILL: 3},
+        extras=True,
+    ),
+    Format(
+        f"{gltf.NAME} in several files",
+        (".gltf",),
+        lambda data, path: gltf.is_gltf(data),
+        read=gltf.read,
+        write=gltf.write,
+        holds={STILL: 3},
+        extras=True,
+    ),
+    Format(
+        usd.NAME,
+        usd.EXTENSIONS,
+        usd.is_usd,
+        usd.decode,
+        read=usd.read,
+        write=usd.write,
+        holds=SAMPLED,
+        precision="float32; motion as samples, mixed linearly in between",
+        clips=usd.clips,
+    ),
+    Format(
+        sog.NAME,
+        (".sog",),
+        lambda data, path: sog.is_zip(data),
+        sog.decode,
+        sog.encode,
+        holds={STILL: 3},
+        precision="positions 16 bits, rotations, scales and colours 8 bits, SH from a palette",
+        clips=sog.clips,
+    ),
+    Format(
+        f"{sog.NAME} in several files",
+        ("meta.json",),
+        sog.is_index,
+        read=sog.read,
+        write=sog.write,
+        holds={STILL: 3},
+        precision="positions 16 bits, rotations, scales and colours 8 bits, SH from a palette",
+        clips=sog.clips,
+    ),
+    Format(fourdgs.NAME, (".4dgs",), _starts_with(fourdgs.MAGIC), fourdgs.decode, holds={"Linear": 3}),
+    Format(
+        ksplat.NAME,
+        (".ksplat",),
+        lambda data, path: ksplat.is_ksplat(data),
+        ksplat.decode,
+        holds={STILL: 2},
+        precision="level 0 float32; level 1 positions 16 bits, the rest float16; level 2 SH 8 bits",
+    ),
+    Format(
+        sequence.NAME,
+        sequence.EXTENSIONS,
+        sequence.is_sequence,
+        read=sequence.read,
+        write=sequence.write,
+        overridable=True,
+        holds=SAMPLED,
+        extras=True,
+        precision="as its frames, which are written as PLY; mixed linearly in between where splats stay the same",
+        clips=usd.clips,
+    ),
+    Format(
+        splat.NAME,
+        (".splat",),
+        _is_splat,
+        splat.decode,
+        splat.encode,
+        holds={STILL: 0},
+        precision="positions and scales float32, rotations, colours and opacities 8 bits",
+        clips=splat.clips,
+    ),
+)
+"""Every format; content is shown to them in this order."""
+
+EXTENSIONS = tuple(extension for form in FORMATS if form.writable for extension in form.extensions)
 """What `write_splats` can write, by the end of a file's name."""
 
 
-def read_splats(path: str | os.PathLike[str]) -> SplatCloud:
-    """The cloud in a file, whose format is told from its content: PLY, compressed PLY, .splat, .spz, .splatv, or gzip of one.
+def read_splats(path: str | os.PathLike[str], overrides: Overrides | None = None) -> SplatCloud:
+    """The cloud in a file or folder, whose format is told from its content: any of FORMATS, or gzip of one.
 
     Arrays are in the file's own frame (`source.axes`); what was mended is counted in `source.repairs`.
+    overrides: what is known better than the file says it.
     Raises UnsupportedFormat that names what the file is instead, BrokenFile for damaged files, VivantError
     for files that cannot be opened.
     """
     path = Path(path)
-    try:
-        cloud = decode(_load(path), path.suffix.lower())
-    except OSError as error:
-        raise VivantError(
-            f"'{path.name}' cannot be read: {error.strerror or error}.", "Check the path and its permissions."
-        ) from error
-    except MemoryError as error:
-        raise VivantError(
-            f"'{path.name}' needs more memory than there is.", "Close other programs or take a smaller file."
-        ) from error
+    overrides = overrides or Overrides()
+    with files.reading(path):
+        form = _recognise(files.view(path), path)
+        if form.read:
+            cloud = overrides.apply(form.read(path, overrides) if form.overridable else form.read(path))
+        else:
+            cloud = decode(files.load(path), path.suffix.lower(), overrides)
     return dataclasses.replace(cloud, source=dataclasses.replace(cloud.source, path=str(path)))
 
 
@@ -75,45 +241,39 @@ def write_splats(cloud: SplatCloud, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     form = _format_of(path)
-    if cloud.family and not (isinstance(cloud.family, Stg) and form in (ply, splatv)):
+    if _kind(cloud) not in form.holds:
+        able = [other.extensions[0] for other in FORMATS if other.writable and _kind(cloud) in other.holds]
         raise VivantError(
-            f"A {form.NAME} file cannot hold motion of the family {cloud.family.name}.",
-            "Write the still cloud.at(time), or give spacetime Gaussians a name that ends with .splatv or .ply.",
+            f"A {form.name} file cannot hold motion of the family {_kind(cloud)}.",
+            "Write the still cloud.at(time)" + (f", or give a name that ends with {' or '.join(able)}." if able else "."),
         )
-    same = cloud.source.encoded is not None and cloud.source.format == form.NAME
-    pieces = [cloud.source.encoded] if same else form.encode(cloud)
-    part = path.with_name(f".{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            for piece in pieces:
-                file.write(piece)
-        part.replace(path)
-    except OSError as error:
-        raise VivantError(
-            f"'{path}' cannot be written: {error.strerror or error}.", "Choose another folder or name."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    if form.write:
+        form.write(cloud, path)
+    elif form.encode:
+        files.save(path, pieces(cloud, form.name, form.encode))
 
 
 def losses(cloud: SplatCloud, path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Sentences on what the format of that name cannot hold of a cloud; none for one that writes as it was read."""
     form = _format_of(Path(path))
-    if cloud.source.encoded is not None and cloud.source.format == form.NAME:
+    if cloud.source.encoded is not None and cloud.source.format == form.name:
         return ()
     found = []
-    if cloud.degree and (form in (splat, splatv) or cloud.family):
-        found.append(f"Spherical harmonics are not written: {form.NAME} files like this one hold one colour a splat.")
-    if cloud.extras and form is not ply:
-        found.append(f"{len(cloud.extras)} extra columns are not written: only PLY holds them.")
-    if form is spz and np.abs(cloud.sh[:, 1:]).max(initial=0) > 1:
-        found.append("Spherical harmonics beyond -1 to 1 are clipped: SPZ holds no others.")
-    return tuple(found)
+    degree = form.holds.get(_kind(cloud), form.holds.get(STILL, 0))
+    if _kind(cloud) not in form.holds:
+        found.append(f"Motion is not written: {form.name} holds no family {_kind(cloud)}.")
+    if cloud.degree > degree:
+        kept = f"only degree {degree} of them" if degree else "one colour a splat"
+        found.append(f"Spherical harmonics are not written: {form.name} files like this one hold {kept}.")
+    if cloud.extras and not form.extras:
+        able = " and ".join(other.name for other in FORMATS if other.extras and other.writable)
+        found.append(f"{len(cloud.extras)} extra columns are not written: only {able} holds them.")
+    return (*found, *form.clips(cloud))
 
 
-def decode(data: Bytes, suffix: str = "") -> SplatCloud:
+def decode(data: Bytes, suffix: str = "", overrides: Overrides | None = None) -> SplatCloud:
     """The cloud in the bytes of a file; `suffix` is asked only where the bytes leave doubt."""
+    overrides = overrides or Overrides()
     if data[:2].tobytes() == compression.GZIP and compression.gunzip(data, len(spz.MAGIC)).tobytes() != spz.MAGIC:
         most = compression.most_unpacked(len(data))
         data = compression.gunzip(data, most + 1)
@@ -121,47 +281,43 @@ def decode(data: Bytes, suffix: str = "") -> SplatCloud:
             raise BrokenFile("The gzip file unpacks to far more than a capture would.", "Get it from a source that you trust.")
         if data[:2].tobytes() == compression.GZIP:
             raise UnsupportedFormat("This is a gzip file within a gzip file.", "Unpack it first.")
-    return _recognise(data, suffix).decode(data)
+    form = _recognise(data, Path(suffix))
+    if not form.decode:
+        raise UnsupportedFormat(
+            f"{form.name} spreads over several files.", "Give the path of a file or folder that is unpacked."
+        )
+    if overrides.activation and not form.overridable:
+        raise VivantError(f"{form.name} files leave no doubt about activations.", "Leave that override out.")
+    return overrides.apply(form.decode(data, overrides) if form.overridable else form.decode(data))
 
 
-def _recognise(data: Bytes, suffix: str) -> Format:
-    head = data[:8].tobytes()
-    if not head:
+def _recognise(data: Bytes, path: Path) -> Format:
+    """The format of bytes, or of the folder at a path."""
+    folder = not len(data) and path.is_dir()
+    if not len(data) and not folder:
         raise BrokenFile("The file is empty.", "Download or export it again.")
-    if ply_header.is_ply(head):
-        header = ply_header.parse(data[: ply_header.LONGEST_HEADER].tobytes())
-        return compressed_ply if compressed_ply.is_compressed(header) else ply
-    if head.startswith((spz.MAGIC, compression.GZIP)):
-        return spz
-    if head.startswith(splatv.MAGIC):
-        return splatv
+    for form in FORMATS:
+        if form.recognise(data, path):
+            return form
+    if folder:
+        raise UnsupportedFormat(
+            f"'{path.name}' cannot be read: it is a folder that holds nothing that Vivant knows.", "Choose a file in it."
+        )
     what, hint = foreign.name(data)
-    if not what and (len(data) % 32 == 0 or suffix == ".splat") and splat.is_likely(data):
-        return splat
     raise UnsupportedFormat(
         f"This is {what}, which Vivant does not read." if what else "This is no splat file that Vivant knows.", hint
     )
 
 
+def _kind(cloud: SplatCloud) -> str:
+    """What `Format.holds` calls a cloud."""
+    return cloud.family.name if cloud.family else STILL
+
+
 def _format_of(path: Path) -> Format:
-    for extension, form in _BY_EXTENSION.items():
-        if path.name.lower().endswith(extension):
+    for form in FORMATS:
+        if form.writable and path.name.lower().endswith(form.extensions):
             return form
     raise VivantError(
         f"'{path.name}' does not say which format to write.", f"End the name with one of {', '.join(EXTENSIONS)}."
     )
-
-
-def _load(path: Path) -> Bytes:
-    """All bytes of a file, placed so that the rows of a PLY begin where floats may."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        head = file.read(ply_header.LONGEST_HEADER)
-        end = head.find(b"end_header") if ply_header.is_ply(head) else -1
-        shift = -(head.find(b"\n", end) + 1) % 16 if end >= 0 else 0
-        data = np.empty(shift + size, np.uint8)[shift:]
-        data[: len(head)] = np.frombuffer(head, np.uint8)
-        filled = len(head)
-        while filled < size and (read := file.readinto(memoryview(data)[filled:])):
-            filled += read
-    return data[:filled]

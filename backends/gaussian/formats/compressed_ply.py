@@ -84,7 +84,7 @@ def decode(data: Bytes) -> SplatCloud:
 def encode(cloud: SplatCloud) -> list[bytes]:
     """Splats are put in Morton order, so that those of a chunk lie close together and its bounds are tight."""
     cloud = change_axes(cloud, AXES)
-    cloud = cloud.select(_morton_order(cloud.means))
+    cloud = cloud.select(morton_order(cloud.means))
     count = len(cloud)
     rgb = sh.to_rgb(cloud.sh[:, 0])
     log_scales = np.log(np.maximum(cloud.scales, SMALLEST_SCALE))
@@ -110,6 +110,12 @@ def encode(cloud: SplatCloud) -> list[bytes]:
         lines += [f"element sh {count}", *(f"property uchar f_rest_{i}" for i in range(rest))]
     header = "\n".join([*lines, "end_header", ""]).encode()
     return [header, chunks.tobytes(), words.tobytes(), levels.tobytes()]
+
+
+def clips(cloud: SplatCloud) -> list[str]:
+    """What of a cloud is out of the format's range."""
+    beyond = np.abs(cloud.sh[:, 1:]).max(initial=0) > 4
+    return ["Spherical harmonics beyond -4 to 4 are clipped: compressed PLY holds no others."] if beyond else []
 
 
 def _bounds(header: Header, chunk: ply_header.Columns, count: int) -> dict[str, tuple[Floats, Floats]]:
@@ -187,7 +193,7 @@ def _quantise(values: Floats) -> tuple[Floats, tuple[Floats, Floats]]:
     return at.astype(np.float32), (low, high)
 
 
-def _morton_order(means: Floats) -> NDArray[np.int64]:
+def morton_order(means: Floats) -> NDArray[np.int64]:
     """Indices that walk through space along a Z curve, two million cells a side: a far outlier does no harm."""
     if not len(means):
         return np.empty(0, np.int64)

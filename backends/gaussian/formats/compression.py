@@ -74,6 +74,22 @@ def unzstd(frame: Bytes, size: int) -> bytes:
     return unpacked
 
 
+def zstded(data: bytes) -> bytes:
+    """One Zstandard frame that states its size; raises VivantError where no module can pack it."""
+    module: Any = _zstandard()
+    packer = module.ZstdCompressor(level=12)
+    return bytes(packer.compress(data) if module.__name__ == "zstandard" else packer.compress(data, packer.FLUSH_FRAME))
+
+
+def can_zstd() -> bool:
+    """Whether a module is there that packs and unpacks Zstandard."""
+    try:
+        _zstandard()
+    except VivantError:
+        return False
+    return True
+
+
 def _unpack(module: Any, frame: bytes, size: int, window: int) -> bytes:
     if module.__name__ == "zstandard":
         with module.ZstdDecompressor(max_window_size=1 << window).stream_reader(frame) as reader:
@@ -89,6 +105,6 @@ def _zstandard() -> ModuleType:
         except ImportError:
             continue
     raise VivantError(
-        "This SPZ file (version 4) is packed with Zstandard, which this Python cannot unpack.",
+        "SPZ of version 4 is packed with Zstandard, which this Python does not have.",
         "Use Blender's own Python or Python 3.14, install the package 'zstandard', or save the file as SPZ version 3.",
     )

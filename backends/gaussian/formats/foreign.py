@@ -7,18 +7,14 @@ import re
 
 from .ply_header import Bytes
 
-_ASK = "Give a Gaussian splat file: 3DGS PLY, compressed PLY, .splat, .spz or .splatv."
-_CONVERT = "Convert it to PLY or SPZ, with SuperSplat or splat-transform for instance."
+_ASK = "Give a file of Gaussian splats: PLY, SPZ, SOG, glTF, USD, .splat, .splatv, .ksplat or .4dgs."
 _DOWNLOAD = "Download the file itself."
 
 # what stands at an offset, what that is, what to do
 _MAGICS: list[tuple[int, bytes, str, str]] = [
-    (0, b"\x894DGS1\r\n", "a .4dgs file", _CONVERT),
-    (0, b"PXR-USDC", "a USD file", _CONVERT),
-    (0, b"#usda", "a USD file", _CONVERT),
     (0, b"\x89PNG", "a PNG image", _ASK),
     (0, b"\xff\xd8\xff", "a JPEG image", _ASK),
-    (8, b"WEBP", "a WebP image", "A SOG folder of WebP images is read by SuperSplat; convert it to PLY or SPZ."),
+    (8, b"WEBP", "a WebP image", "If it belongs to a SOG folder, give its meta.json."),
     (0, b"v/1\x01", "an OpenEXR image", _ASK),
     (4, b"ftyp", "a video", _ASK),
     (0, b"BLENDER", "a .blend file", "Open it with File > Open, or append from it."),
@@ -38,19 +34,16 @@ _MAGICS: list[tuple[int, bytes, str, str]] = [
 # what a zip archive is by a name inside it
 _ZIPS = [
     (rb"/?data\.pkl", "a PyTorch checkpoint", "Export the splats from the project that trained them as PLY."),
-    (rb"meta\.json", "a SOG file", _CONVERT),
     (rb"document\.json", "a SuperSplat project", "Open it in SuperSplat and export PLY or SPZ."),
-    (rb"\.usd[acz]?", "a USDZ file", _CONVERT),
-    (rb"\.(?:ply|splat|spz)", "a zip archive of splat files", "Unpack it and give one of the files inside."),
+    (rb"\.(?:ply|splat|spz)", "a damaged zip archive of splat files", "Download it again."),
     (rb"", "a zip archive without splats", _ASK),
 ]
 
 # what a JSON text is by what it mentions
 _JSONS = [
-    (rb'"lodLevels"|"filenames"', "the index of a streamed SOG file", _CONVERT),
-    (rb'"means"\s*:', "the index of a SOG folder", _CONVERT),
-    (rb'"asset"\s*:\s*\{', "a glTF file", _CONVERT),
-    (rb'"transform_matrix"|"img_name"', "a list of cameras", "Give the splats themselves; cameras are imported separately."),
+    (rb'"lodLevels"|"filenames"', "the index of a streamed SOG file", "Give the meta.json of one of its folders, such as 0_0."),
+    (rb'"asset"\s*:\s*\{', "a glTF model", "Import it with File > Import > glTF 2.0."),
+    (rb'"transform_matrix"|"img_name"', "a list of cameras", "Import it with File > Import > Cameras of a Capture."),
     (rb"", "a JSON file", _ASK),
 ]
 
@@ -62,23 +55,14 @@ def name(data: Bytes) -> tuple[str, str]:
         if head.startswith(magic, offset):
             return what, hint
     if head.startswith(b"glTF"):
-        splats = b"KHR_gaussian_splatting" in head or b"KHR_spz_gaussian" in head
-        return ("a glTF file of splats", _CONVERT) if splats else ("a glTF model", "Import it with File > Import > glTF 2.0.")
+        return "a glTF model", "Import it with File > Import > glTF 2.0."
     if head.startswith(b"PK\x03\x04"):
         return next((what, hint) for member, what, hint in _ZIPS if re.search(member, head + tail))
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "a Python pickle, perhaps a checkpoint", "Export the splats from the project that trained them as PLY."
-    if _is_ksplat(head, len(data)):
-        return "a .ksplat file", _CONVERT
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text[:1] in (b"{", b"["):
         return next((what, hint) for mention, what, hint in _JSONS if re.search(mention, head))
     if re.match(rb"(?i)<!doctype html|<html", text):
         return "a web page, probably from a download that failed", _DOWNLOAD
     return "", _ASK
-
-
-def _is_ksplat(head: bytes, size: int) -> bool:
-    """Version 0.1, a sane number of sections and one of three levels of compression."""
-    sections = int.from_bytes(head[4:8], "little")
-    return head[:2] == b"\x00\x01" and size >= 5120 and 1 <= sections <= 100_000 and int.from_bytes(head[20:22], "little") <= 2

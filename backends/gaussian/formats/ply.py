@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""3DGS PLY, as INRIA's trainer writes it and in the dialects of its descendants; Spacetime Gaussians too.
+"""3DGS PLY, as INRIA's trainer writes it and in the dialects of its descendants; moving splats too.
 
 A row holds x y z, f_dc (SH degree 0), f_rest (higher degrees, channel after channel), the logit of the
 opacity, logarithms of the scales and a quaternion wxyz of any length.  Frame RDF.
@@ -20,8 +20,11 @@ from ...common.threads import in_blocks
 from .. import sh
 from ..axes import change_axes
 from ..cloud import Floats, Source, SplatCloud
+from ..motion.rotor4d import Rotor4D
 from ..motion.stg import Stg
-from . import ply_dialects, ply_header
+from . import ply_dialects, ply_header, ply_motion, ply_rotor4d
+from .family_draft import FamilyDraft
+from .format import Overrides
 from .ply_header import Bytes
 from .repair import LARGEST_LOGIT, LARGEST_SCALE, SMALLEST_SCALE, Draft
 
@@ -40,38 +43,45 @@ _TIMES = ["trbf_center", "trbf_scale"]
 _QUANTISED = {"u1": 1 / 254, "u2": 1 / 65534}  # Brush's integer columns of spherical harmonics
 
 
-def decode(data: Bytes) -> SplatCloud:
+def decode(data: Bytes, overrides: Overrides | None = None) -> SplatCloud:
     """The cloud of a whole PLY file, its trained low-pass filter (Mip-Splatting) applied.
+
+    overrides.activation "activated" takes opacities and scales as they are.
 
     Raises UnsupportedFormat for PLY files that hold something else, BrokenFile for damaged ones.
     """
+    activated = overrides is not None and overrides.activation == "activated"
     header = ply_header.parse(data[: ply_header.LONGEST_HEADER].tobytes())
     count, table = ply_header.rows_of(data, header, "vertex")
-    dialect = ply_dialects.recognise(header)
     types = header.element("vertex").columns
+    exact = {name for name, code in types.items() if code[0] == "f"}  # bytes that became floats would outgrow their file
+    motion, own = ply_motion.find(exact)
+    dialect = ply_dialects.recognise(header, moves=motion is not None)
     moving = {*_TIMES, *_MOTION} <= types.keys()
     base, white = _base_columns(types, moving)
-    rest, cut_degree = ply_dialects.higher_degrees(() if moving else types)
-    scales = [name for name in _SCALES if name in types]
+    blocks = ply_rotor4d.blocks(exact) if motion and motion.FAMILY is Rotor4D else 1
+    rest, cut_degree = ply_dialects.higher_degrees(() if moving else types, blocks)
+    scales = [name for name in _SCALES if name in types and name not in own]
     quats = _QUATS if set(_QUATS) <= types.keys() else []
     spin = _SPIN if moving and set(_SPIN) <= types.keys() else []
 
     understood = {"x", "y", "z", "opacity", "filter_3D", *_NORMALS, *base, *scales, *quats, *spin}
     understood |= {*_TIMES, *_MOTION} if moving else set()
-    extras = [name for name in types if name not in understood and not name.startswith("f_rest_")]
+    extras = [name for name in types if name not in understood and not name.startswith("f_rest_") and name not in own]
     small = [name for name in extras if types[name] in ("i1", "u1")]
     if too_many := len(small) > MOST_SMALL_EXTRAS:
         extras = [name for name in extras if name not in small]
 
-    draft = Draft(count, len(rest) + 1, moving)
-    draft.extras = {name: np.empty(count, np.float32) for name in extras}
+    draft = FamilyDraft(count, len(rest) + 1, moving)
+    draft.extras = {name: np.empty(count, np.float32) for name in (*own, *extras)}
 
     def block(rows: slice) -> Counter[str]:
         row = table(rows)
         _gather(draft.means[rows], row, "xyz")
         _gather(draft.scales[rows], row, scales)
-        draft.scales[rows, len(scales) :] = draft.scales[rows, :1]  # one scale is a ball's; discs get theirs below
-        np.exp(draft.scales[rows], out=draft.scales[rows])
+        draft.scales[rows, len(scales) :] = draft.scales[rows, :1] if scales else 1  # one scale is a ball's; discs: below
+        if scales and not activated:
+            np.exp(draft.scales[rows], out=draft.scales[rows])
         draft.quats[rows] = IDENTITY
         _gather(draft.quats[rows], row, quats)
         colours = draft.sh[rows]
@@ -95,6 +105,9 @@ def decode(data: Bytes) -> SplatCloud:
             return Counter()
         logits = draft.opacities[rows]
         logits[:] = row["opacity"]
+        if activated:
+            np.clip(logits, 0, 1, out=logits)
+            return Counter()
         infinite = np.isinf(logits)
         np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT, out=logits, where=infinite)
         logits[:] = 1 / (1 + np.exp(-logits))
@@ -105,6 +118,10 @@ def decode(data: Bytes) -> SplatCloud:
         _apply_filter(draft, table)
     if len(scales) == 2:
         draft.scales[:, 2] = max(1e-6 * _extent(draft.means[draft.keep]), SMALLEST_SCALE)
+    if motion:
+        columns = {name: draft.extras.pop(name) for name in own}
+        with np.errstate(all="ignore"):  # what is not finite is looked for, and mended
+            draft.family = motion.read(draft, columns, header, overrides.activation if overrides else "")
 
     warnings = [
         *dialect.warnings,
@@ -119,7 +136,7 @@ def decode(data: Bytes) -> SplatCloud:
 
 
 def encode(cloud: SplatCloud) -> list[bytes | Floats]:
-    """A binary PLY in INRIA's order, or that of Spacetime Gaussians, then the extras; frame RDF.
+    """A binary PLY in INRIA's order, or that of Spacetime Gaussians, then other motion and the extras; frame RDF.
 
     Spacetime Gaussians have one colour a splat: higher degrees are not written.
     """
@@ -131,32 +148,39 @@ def encode(cloud: SplatCloud) -> list[bytes | Floats]:
     else:
         rest = cloud.sh.shape[1] - 1
         names = ["x", "y", "z", *_NORMALS, *_BASE, *(f"f_rest_{i}" for i in range(3 * rest)), "opacity", *_SCALES, *_QUATS]
+    motion = ply_motion.of(cloud)
+    own = motion.write(cloud) if motion else {}
+    columns = {name: column for name, column in own.items() if column is not None}
+    names = [name for name in dict.fromkeys((*names, *columns)) if own.get(name, ()) is not None]
     extras = {"_".join(name.split()): column for name, column in cloud.extras.items()}
-    extras = {name: column for name, column in extras.items() if name not in names}
-    names += extras
+    columns |= {name: column for name, column in extras.items() if name not in names}
+    names = [*dict.fromkeys((*names, *columns))]
     at = {name: i for i, name in enumerate(names)}
     table = np.zeros((len(cloud), len(names)), "<f4")
 
     def block(rows: slice) -> None:
         row = table[rows]
         row[:, 0:3] = cloud.means[rows]
-        row[:, at["f_dc_0"] :][:, :3] = cloud.sh[rows, 0] if family is None else sh.to_rgb(cloud.sh[rows, 0])
-        if rest:
+        row[:, at["f_dc_0"] :][:, :3] = sh.to_rgb(cloud.sh[rows, 0]) if isinstance(family, Stg) else cloud.sh[rows, 0]
+        if rest and "f_rest_0" not in columns:
             row[:, at["f_rest_0"] :][:, : 3 * rest] = cloud.sh[rows, 1:].transpose(0, 2, 1).reshape(-1, 3 * rest)
         row[:, at["opacity"]] = logit(cloud.opacities[rows])
-        row[:, at["scale_0"] :][:, :3] = np.log(np.maximum(cloud.scales[rows], SMALLEST_SCALE))
-        row[:, at["rot_0"] :][:, :4] = cloud.quats[rows]
+        if "scale_0" in at:
+            row[:, at["scale_0"] :][:, :3] = np.log(np.maximum(cloud.scales[rows], SMALLEST_SCALE))
+        if "rot_0" in at:
+            row[:, at["rot_0"] :][:, :4] = cloud.quats[rows]
         if isinstance(family, Stg):
             row[:, at["motion_0"] :][:, :9] = family.velocity[rows].reshape(-1, 9)
             row[:, at["omega_0"] :][:, :4] = family.spin[rows]
             row[:, at["trbf_center"]] = family.center[rows]
             row[:, at["trbf_scale"]] = np.log(family.width[rows])
-        for name, column in extras.items():
+        for name, column in columns.items():
             row[:, at[name]] = column[rows]
 
     in_blocks(block, len(cloud))
     mode = "2dgs" if cloud.source.details.get("surfels") else "mip" if cloud.source.antialiased else "default"
-    comments = ["Written by Vivant", f"SplatRenderMode: {mode}", *cloud.source.details.get("comments", ())]
+    comments = ["Written by Vivant", f"SplatRenderMode: {mode}", *(motion.COMMENTS if motion else ())]
+    comments += [text for text in cloud.source.details.get("comments", ()) if text not in comments]
     return [_header(len(cloud), names, comments), table]
 
 

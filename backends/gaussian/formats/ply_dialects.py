@@ -31,10 +31,13 @@ class Dialect:
     details: dict[str, Any]
 
 
-def recognise(header: Header) -> Dialect:
-    """The dialect of a 3DGS PLY; raises UnsupportedFormat that names what the file is if it is none."""
+def recognise(header: Header, moves: bool) -> Dialect:
+    """The dialect of a 3DGS PLY; raises UnsupportedFormat that names what the file is if it is none.
+
+    moves: whether `ply_motion` knows the file's columns of motion.
+    """
     columns = header.element("vertex").columns
-    _refuse_others(header, columns.keys())
+    _refuse_others(header, columns.keys(), moves)
     mode, up, antialiased = "default", "", False
     kept = []
     for comment in header.comments:
@@ -52,22 +55,25 @@ def recognise(header: Header) -> Dialect:
         details["surfels"] = True
     if (direction := _direction(up)) is not None:
         details["up"] = direction
-    return Dialect(tuple(_warnings(columns.keys())), "RBD" if up == "z" else "RDF", antialiased or mode == "mip", details)
+    return Dialect(
+        tuple(_warnings(columns.keys(), moves)), "RBD" if up == "z" else "RDF", antialiased or mode == "mip", details
+    )
 
 
-def higher_degrees(names: Container[str]) -> tuple[list[list[str]], str]:
+def higher_degrees(names: Container[str], blocks: int = 1) -> tuple[list[list[str]], str]:
     """Columns of the SH coefficients above degree 0, red, green and blue of each, and a warning where some are left out.
 
     Files hold all of a channel's coefficients before the next channel's, whatever their number is; whole
-    degrees of them are kept.
+    degrees of them are kept, of the first of so many blocks where a channel has several.
     """
     count = next(i for i in itertools.count() if f"f_rest_{i}" not in names)
     stride = count // 3
-    if count % 3 or stride > sh.COEFFICIENTS[-1] - 1:
+    block = (stride + 1) // blocks
+    if count % 3 or block > sh.COEFFICIENTS[-1]:
         return [], f"{count} columns of spherical harmonics make no full degree; only the base colours were read."
-    kept = max(known for known in sh.COEFFICIENTS if known <= stride + 1) - 1
+    kept = max(known for known in sh.COEFFICIENTS if known <= block) - 1
     columns = [[f"f_rest_{channel * stride + k}" for channel in range(3)] for k in range(kept)]
-    if kept == stride:
+    if blocks * (kept + 1) == stride + 1:
         return columns, ""
     return columns, f"{count} columns of spherical harmonics make no full degree; degree {sh.degree(kept + 1)} was read."
 
@@ -84,20 +90,20 @@ def _direction(text: str) -> tuple[float, ...] | None:
     return numbers if len(numbers) == 3 and all(map(math.isfinite, numbers)) else None
 
 
-def _refuse_others(header: Header, names: Iterable[str]) -> None:
+def _refuse_others(header: Header, names: Iterable[str], moves: bool) -> None:
     columns = set(names)
     what, hint = "", "Give a Gaussian splat file: 3DGS PLY, compressed PLY, .splat, .spz or .splatv."
-    if {"l_triangle_0", "l_triangs_0", "l_diag_0"} & columns:
+    if not moves and {"l_triangle_0", "l_triangs_0", "l_diag_0"} & columns:
         dimensions = 7 if {"scale_6", "diags_6", "mean_time_0", "mean_time"} & columns else 6
-        what = f"a {dimensions}D Gaussian PLY ({dimensions}DGS), whose splats depend on the view"
-        hint = "Export it from its own project as 3DGS PLY."
-    elif {"rot_r_0", "rotation_r_0"} & columns:
-        what, hint = "a 4D Gaussian PLY with two rotors a splat (4DGS)", "Export its frames as 3DGS PLY."
+        what = f"a {dimensions}D Gaussian PLY ({dimensions}DGS) that lacks some of its columns"
+        hint = "Export it again, or from its own project as 3DGS PLY."
+    elif not moves and {"rot_r_0", "rotation_r_0"} & columns:
+        what, hint = "a 4D Gaussian PLY (4DGS) that lacks some of its columns", "Export it again, or its frames as 3DGS PLY."
     elif any(element.name.startswith("delta_vertex_") for element in header.elements):
         what, hint = "a Brush PLY with frames of motion", "Export its frames as 3DGS PLY."
     elif not {"x", "y", "z"} <= columns:
         what = "a PLY without points" if not columns else "a PLY whose points have no positions"
-    elif not {"scale_0", "rot_0"} <= columns:
+    elif not moves and not {"scale_0", "rot_0"} <= columns:
         faces = max((element.count for element in header.elements if element.name in ("face", "tristrips")), default=0)
         coloured = {"red", "diffuse_red", "r"} & columns
         points = header.element("vertex").count
@@ -112,16 +118,18 @@ def _refuse_others(header: Header, names: Iterable[str]) -> None:
         raise UnsupportedFormat(f"This is {what}, not a file of splats.", hint)
 
 
-def _warnings(names: Iterable[str]) -> Iterable[str]:
+def _warnings(names: Iterable[str], moves: bool) -> Iterable[str]:
     columns = set(names)
     if "f_t_0" in columns:
         yield "These are full Spacetime Gaussians, whose colours need a network (.pt); they are shown with their base colours."
-    elif "trbf_center" in columns and "motion_8" not in columns:
+    elif not moves and "trbf_center" in columns and "motion_8" not in columns:
         yield f"These splats have times but no motion columns of Spacetime Gaussians. {_STILL}"
     if "fea_0" in columns:
         yield f"These look like SC-GS splats, which a deformation network moves. {_STILL}"
     if "binding_0" in columns:
         yield f"These are GaussianAvatars splats: positions are relative to the faces of a head mesh. {_STILL}"
+    if moves:
+        return
     if {"scaling_t", "scale_t"} & columns:
         yield f"These look like 4D Gaussians with a time each. {_STILL}"
     if {"velocity_0", "vel_0", "vx"} & columns or ("motion_0" in columns and "motion_3" not in columns):

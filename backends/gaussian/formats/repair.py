@@ -6,7 +6,7 @@ dropped, what can be read one sensible way is mended, and everything is counted.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -60,6 +60,20 @@ class Draft:
 
         for found in in_blocks(work, len(self.keep)):
             self.repairs.update(found)
+
+    def fill_parts(self, parts: Sequence[tuple[int, Callable[[slice, slice], None]]]) -> None:
+        """`fill` for files in parts: numbers of splats, and what decodes a slice of a part into rows of the whole."""
+        ends = np.cumsum([count for count, _ in parts], dtype=np.int64)
+
+        def block(rows: slice) -> None:
+            at = rows.start
+            while at < rows.stop:
+                part = int(np.searchsorted(ends, at, "right"))
+                first, last = int(ends[part]) - parts[part][0], min(rows.stop, int(ends[part]))
+                parts[part][1](slice(at - first, last - first), slice(at, last))
+                at = last
+
+        self.fill(block)
 
     def finish(self, source: Source, encoded: NDArray[np.uint8] | None = None) -> SplatCloud:
         """The cloud without the dropped splats; it keeps `encoded` (the whole file) when nothing was mended.

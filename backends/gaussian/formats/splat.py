@@ -66,3 +66,10 @@ def encode(cloud: SplatCloud) -> list[bytes]:
     table["rgba"][:, 3] = np.rint(255 * cloud.opacities)
     table["quat"] = np.clip(np.rint(cloud.quats * 128 + 128), 0, 255)
     return [table.tobytes()]
+
+
+def clips(cloud: SplatCloud) -> list[str]:
+    """What of a cloud is out of the format's range."""
+    rgb = sh.to_rgb(cloud.sh[:, 0])
+    clipped = rgb.min(initial=0) < -0.002 or rgb.max(initial=1) > 1.002
+    return [f"Colours darker than black or brighter than white are clipped: {NAME} files hold no others."] if clipped else []

@@ -98,6 +98,13 @@ def encode(cloud: SplatCloud) -> list[bytes]:
     return [MAGIC, len(text).to_bytes(4, "little"), text, table.tobytes()]
 
 
+def clips(cloud: SplatCloud) -> list[str]:
+    """What of a cloud is out of the format's range."""
+    rgb = sh.to_rgb(cloud.sh[:, 0])
+    clipped = rgb.min(initial=0) < -0.002 or rgb.max(initial=1) > 1.002
+    return [f"Colours darker than black or brighter than white are clipped: {NAME} files hold no others."] if clipped else []
+
+
 def _find_splats(data: Bytes) -> tuple[dict[str, Any], int]:
     """The first chunk of splats, and where its payload begins."""
     length = int.from_bytes(data[4:8].tobytes(), "little")

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...common.errors import BrokenFile, UnsupportedFormat, VivantError
+from .. import sh
 from ..axes import change_axes
 from ..cloud import Floats, Source, SplatCloud
 from . import compression
@@ -31,6 +32,8 @@ _ANTIALIASED, _EXTENDED = 1, 2
 _FRAME_EXTENSION = 0xADBE0003
 _FRAMES = "LDB RDB LUB RUB LDF RDF LUF RUF LFD RFD LFU RFU LBD RBD LBU RBU".split()
 _COLOUR_SCALE = 0.15
+_DARKEST = 0.5 - sh.C0 * 0.5 / _COLOUR_SCALE
+_LONG_HEADER = 32
 _HALF = np.float32(np.sqrt(0.5))
 
 
@@ -90,12 +93,20 @@ def decode(data: Bytes) -> SplatCloud:
     return draft.finish(source, data)
 
 
-def encode(cloud: SplatCloud) -> list[bytes]:
-    """Version 3, frame RUB.  Coefficients beyond -1 to 1 and scales beyond e^-10 to e^5.94 are clipped.
+def encode(cloud: SplatCloud, version: int = 0) -> list[bytes]:
+    """Frame RUB; coefficients beyond -1 to 1, colours beyond -0.44 to 1.44 and scales beyond e^-10 to e^5.94 are clipped.
 
-    Raises VivantError for positions too far from the origin for 24 bits.
+    version: 1 to 4; 0 stands for 4 where the cloud came from such a file and Zstandard is there, for 3 elsewhere, which
+    most programs read.  Versions 1 and 2 hold SH to degree 3.
+    Raises VivantError for positions too far from the origin, and for version 4 without Zstandard.
     """
+    if not version:
+        came_from_4 = cloud.source.format == NAME and cloud.source.details.get("version") == 4
+        version = 4 if came_from_4 and compression.can_zstd() else 3
     cloud = change_axes(cloud, AXES)
+    degree = min(cloud.degree, 3 if version < 3 else 4)
+    if version == 1 and np.abs(cloud.means).max(initial=0) > np.finfo(np.float16).max:
+        raise VivantError("SPZ of version 1 holds positions up to 65,504 from the origin.", "Write version 3.")
     farthest = float(np.abs(cloud.means).max(initial=0))
     fraction_bits = next((bits for bits in range(12, -1, -1) if farthest * 2**bits < 2**23 - 1), None)
     if fraction_bits is None:
@@ -103,20 +114,40 @@ def encode(cloud: SplatCloud) -> list[bytes]:
             f"SPZ holds positions up to 8,388,607 from the origin, not {farthest:,.0f}.", "Move the splats closer."
         )
     fixed = np.rint(cloud.means.astype(np.float64) * 2**fraction_bits).astype("<i4")
-    bands = np.array(cloud.sh[:, 1:], np.float64)
+    bands = np.array(cloud.sh[:, 1 : (degree + 1) ** 2], np.float64)
     bands[:, 23:] *= _odd_sign(AXES)
     steps = np.array([8] * 3 + [16] * 21)[: bands.shape[1], None]
     levels = (np.rint(bands * 128) + 128 + steps // 2) // steps * steps
-    body = [
-        _HEADER.pack(MAGIC, 3, len(cloud), cloud.degree, fraction_bits, _ANTIALIASED * cloud.source.antialiased, 0),
-        fixed.view(np.uint8).reshape(-1, 4)[:, :3].tobytes(),
+    parts = [
+        cloud.means.astype("<f2").tobytes() if version == 1 else fixed.view(np.uint8).reshape(-1, 4)[:, :3].tobytes(),
         _byte(cloud.opacities * 255.0),
         _byte(cloud.sh[:, 0] * (_COLOUR_SCALE * 255) + 127.5),
         _byte((np.log(np.maximum(cloud.scales, SMALLEST_SCALE)) + 10) * 16),
-        _pack_rotations(cloud.quats).tobytes(),
+        _pack_rotations(cloud.quats).tobytes() if version >= 3 else _pack_imaginary(cloud.quats),
         _byte(levels),
     ]
-    return [compression.gzipped(b"".join(body))]
+    parts = [part for part in parts if part]
+    streams = len(parts) if version == 4 else 0
+    flags = _ANTIALIASED * cloud.source.antialiased
+    head = _HEADER.pack(MAGIC, version, len(cloud), degree, fraction_bits, flags, streams)
+    if version < 4:
+        return [compression.gzipped(b"".join([head, *parts]))]
+    packed = [compression.zstded(part) for part in parts]
+    sizes = [struct.pack("<QQ", len(small), len(part)) for small, part in zip(packed, parts, strict=True)]
+    return [head, struct.pack("<I12x", _LONG_HEADER), *sizes, *packed]
+
+
+def clips(cloud: SplatCloud) -> list[str]:
+    """What of a cloud is out of the format's range."""
+    found = []
+    if np.abs(cloud.sh[:, 1:]).max(initial=0) > 1:
+        found.append("Spherical harmonics beyond -1 to 1 are clipped: SPZ holds no others.")
+    rgb = sh.to_rgb(cloud.sh[:, 0])
+    if rgb.min(initial=0) < _DARKEST or rgb.max(initial=1) > 1 - _DARKEST:
+        found.append(f"Colours beyond {_DARKEST:.2f} to {1 - _DARKEST:.2f} are clipped: SPZ holds no others.")
+    if cloud.scales.min(initial=1) < np.exp(-10.04) or cloud.scales.max(initial=1) > np.exp(5.97):
+        found.append("Scales beyond e^-10 to e^5.94 are clipped: SPZ holds no others.")
+    return found
 
 
 def _odd_sign(axes: str) -> int:
@@ -162,7 +193,7 @@ def _split_streams(data: Bytes, head: _Head) -> tuple[list[Bytes], bytes]:
     """Attributes of version 4: a table of sizes, then a Zstandard frame for each attribute that is not empty."""
     table = int.from_bytes(data[16:20].tobytes(), "little")
     frames = table + 16 * head.streams
-    if table < 32 or frames > len(data) or head.streams != np.count_nonzero(head.sizes):
+    if table < _LONG_HEADER or frames > len(data) or head.streams != np.count_nonzero(head.sizes):
         raise BrokenFile("The SPZ file's table of streams is damaged or cut off.", "Download it again.")
     sizes = iter(np.frombuffer(data[table:frames].tobytes(), "<u8").reshape(-1, 2).tolist())
     parts = []
@@ -173,7 +204,7 @@ def _split_streams(data: Bytes, head: _Head) -> tuple[list[Bytes], bytes]:
         content = compression.unzstd(data[frames : frames + packed], size) if size else b""
         parts.append(np.frombuffer(content, np.uint8))
         frames += packed
-    return parts, data[32:table].tobytes()
+    return parts, data[_LONG_HEADER:table].tobytes()
 
 
 def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -220,6 +251,11 @@ def _pack_rotations(quats: Floats) -> NDArray[np.uint32]:
     negative = (others < 0) != (np.take_along_axis(xyzw, which[:, None], 1) < 0)
     fields = np.minimum(np.floor(np.abs(others) / _HALF * 511 + 0.5), 511).astype(np.uint32) | negative.astype(np.uint32) << 9
     return (which.astype(np.uint32) << 30 | fields[:, 0] << 20 | fields[:, 1] << 10 | fields[:, 2]).astype("<u4")
+
+
+def _pack_imaginary(quats: Floats) -> bytes:
+    """The imaginary parts of quaternions whose real part is positive, as versions 1 and 2 hold them."""
+    return _byte((quats[:, 1:] * np.where(quats[:, :1] < 0, -1, 1) + 1) * 127.5)
 
 
 def _byte(values: Floats) -> bytes:

@@ -23,7 +23,7 @@ class Family(Protocol):
     """Short name, as in the node group 'Vivant Family STG'."""
 
     ATTRIBUTES: ClassVar[tuple[str, ...]]
-    """Names of the per-splat attributes in Blender."""
+    """Names of the per-splat attributes in Blender that every cloud of the family has."""
 
     time_range: tuple[float, float]
     """First and last time of the clip, in the unit of `at`; outside it, time is clamped."""
@@ -42,4 +42,9 @@ class Family(Protocol):
 
     def attributes(self) -> Mapping[str, NDArray[np.float32]]:
         """Per-splat arrays by their attribute names in Blender, (N,), (N, 3) or (N, 4)."""
+        ...
+
+    @classmethod
+    def from_attributes(cls, columns: Mapping[str, NDArray[np.float32]], time_range: tuple[float, float]) -> Family:
+        """The family whose `attributes` these are; there may be others among the columns."""
         ...

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,18 +54,19 @@ class Stg(Family):
             family=None,
         )
 
-    def select(self, index: Any) -> Stg:
-        return Stg(self.velocity[index], self.spin[index], self.center[index], self.width[index], self.time_range)
+    def select(self, index: Any) -> Self:
+        columns = ("velocity", "spin", "center", "width")
+        return dataclasses.replace(self, **{name: getattr(self, name)[index] for name in columns})
 
-    def change_axes(self, change: NDArray[np.floating]) -> Stg:
+    def change_axes(self, change: NDArray[np.floating]) -> Self:
         return dataclasses.replace(self, velocity=turn(self.velocity, change), spin=turn_quats(self.spin, change))
 
     def attributes(self) -> Mapping[str, Floats]:
         columns = (*np.moveaxis(self.velocity, 1, 0), self.spin[:, 0], self.spin[:, 1:], self.center, self.width)
-        return dict(zip(self.ATTRIBUTES, columns, strict=True))
+        return dict(zip(Stg.ATTRIBUTES, columns, strict=True))
 
     @classmethod
-    def from_attributes(cls, columns: Mapping[str, Floats]) -> Stg:
+    def from_attributes(cls, columns: Mapping[str, Floats], time_range: tuple[float, float] = (0.0, 1.0)) -> Stg:
         """The family whose `attributes` these are."""
-        v1, v2, v3, spin_w, spin_xyz, center, width = (columns[name] for name in cls.ATTRIBUTES)
-        return cls(np.stack([v1, v2, v3], axis=1), np.column_stack([spin_w, spin_xyz]), center, width)
+        v1, v2, v3, spin_w, spin_xyz, center, width = (columns[name] for name in Stg.ATTRIBUTES)
+        return Stg(np.stack([v1, v2, v3], axis=1), np.column_stack([spin_w, spin_xyz]), center, width, time_range)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...common.cameras import Camera
 from ..cloud import Source, SplatCloud
-from .reference import render
+from .reference import render_layers
 
 COLUMNS = ("means", "quats", "scales", "opacities", "sh")
 
@@ -34,7 +34,7 @@ def request(views: Sequence[tuple[SplatCloud, Camera]]) -> tuple[dict[str, Any],
 def run(
     parameters: dict[str, Any], arrays: Mapping[str, np.ndarray], progress: Callable[[int, int, str], None]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Result: array 'picture' (H, W, 4) float32, premultiplied display RGB and alpha, rows from the top."""
+    """Result: arrays 'picture', 'depth' and 'nearest' of `reference.Layers`, float32."""
     views = []
     for index, (pose, antialiased) in enumerate(zip(parameters["camera_to_world"], parameters["antialiased"], strict=True)):
         columns: dict[str, Any] = {name: arrays[f"{name}_{index}"] for name in COLUMNS}
@@ -47,5 +47,5 @@ def run(
             parameters["near"],
         )
         views.append((SplatCloud(**columns, source=Source(antialiased=antialiased)), camera))
-    picture = render(views, lambda done, total: progress(done, total, "Drawing splats"))
-    return {}, {"picture": picture.astype(np.float32)}
+    layers = render_layers(views, lambda done, total: progress(done, total, "Drawing splats"))
+    return {}, {name: getattr(layers, name).astype(np.float32) for name in ("picture", "depth", "nearest")}

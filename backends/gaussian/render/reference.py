@@ -9,6 +9,7 @@ finished below a transmittance of 1e-4.  Colours are blended as they are: displa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,17 +65,43 @@ def project(cloud: SplatCloud, camera: Camera) -> dict[str, Doubles]:
     }
 
 
-def render(views: Sequence[tuple[SplatCloud, Camera]], progress: Progress | None = None) -> Doubles:
-    """Picture (H, W, 4), rows from the top: premultiplied display RGB and alpha.
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """What a camera sees of splats, rows from the top."""
+
+    picture: Doubles
+    """(H, W, 4): premultiplied display RGB and alpha."""
+
+    depth: Doubles
+    """(H, W): mean distance along the view, each splat weighted by what it adds to the pixel; infinite where nothing is."""
+
+    nearest: Doubles
+    """(H, W): distance of the nearest splat that adds anything; infinite where nothing is."""
+
+
+def render(
+    views: Sequence[tuple[SplatCloud, Camera]], progress: Progress | None = None, occluders: Doubles | None = None
+) -> Doubles:
+    """The picture of `render_layers`."""
+    return render_layers(views, progress, occluders).picture
+
+
+def render_layers(
+    views: Sequence[tuple[SplatCloud, Camera]], progress: Progress | None = None, occluders: Doubles | None = None
+) -> Layers:
+    """Picture and depths of splats.
 
     Every still cloud comes with the camera as seen from its own space; all cameras share picture size
-    and depth scale, so that splats of several objects are sorted among each other.
+    and depth scale, so that splats of several objects are sorted among each other.  occluders (H, W):
+    depth of what is opaque in each pixel; a splat whose centre lies farther is hidden there.
     progress(done, total) is called now and then; what it raises stops the work.
     """
     parts = [project(cloud, camera) for cloud, camera in views]
     splats = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(splats["depth"], kind="stable")
-    pixel, covariance, opacity, rgb = (splats[name][order] for name in ("pixel", "covariance", "opacity", "rgb"))
+    pixel, covariance, opacity, rgb, depth = (
+        splats[name][order] for name in ("pixel", "covariance", "opacity", "rgb", "depth")
+    )
     width, height = views[0][1].width, views[0][1].height
     inverse = np.linalg.inv(covariance)
     reach = np.sqrt(2 * np.log(np.maximum(opacity / ALPHA_MIN, 1)))
@@ -83,9 +110,11 @@ def render(views: Sequence[tuple[SplatCloud, Camera]], progress: Progress | None
     high = np.clip(pixel + half + 2, 0, (width, height)).astype(int)
     visible = np.flatnonzero(np.all(high > low, axis=1) & (opacity >= ALPHA_MIN))
 
-    picture = np.zeros((height, width, 3))
+    sums = np.zeros((height, width, 4))  # of colour and depth
+    nearest = np.full((height, width), np.inf)
     through = np.ones((height, width))
     finished = np.zeros((height, width), bool)
+    added = np.column_stack([rgb, depth])
     for count, i in enumerate(visible):
         if progress and count % 1024 == 0:
             progress(count, len(visible))
@@ -96,12 +125,18 @@ def render(views: Sequence[tuple[SplatCloud, Camera]], progress: Progress | None
         power = -0.5 * (inverse[i, 0, 0] * dx * dx + inverse[i, 1, 1] * dy * dy) - inverse[i, 0, 1] * dx * dy
         alpha = np.minimum(ALPHA_MAX, opacity[i] * np.exp(power))
         alpha[(alpha < ALPHA_MIN) | finished[window]] = 0
+        if occluders is not None:
+            alpha[occluders[window] < depth[i]] = 0
         left = through[window] * (1 - alpha)
         finished[window] |= left < TRANSMITTANCE_MIN
         # the splat that would finish a pixel is not drawn
         alpha[finished[window]] = 0
-        picture[window] += (alpha * through[window])[..., None] * rgb[i]
+        sums[window] += (alpha * through[window])[..., None] * added[i]
+        nearest[window] = np.where(alpha > 0, np.minimum(nearest[window], depth[i]), nearest[window])
         through[window] *= 1 - alpha
     if progress:
         progress(len(visible), len(visible))
-    return np.concatenate([picture, 1 - through[..., None]], axis=2)
+    covered = 1 - through
+    seen = covered > 0
+    mean = np.divide(sums[..., 3], covered, out=np.full_like(covered, np.inf), where=seen)
+    return Layers(np.concatenate([sums[..., :3], covered[..., None]], axis=2), mean, nearest)

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Edits of splats: applied transforms, mirrors, one object of many, selections, crops and colours."""
+
+from __future__ import annotations
+
+import bpy
+
+from ..backends.common.errors import VivantError
+from ..backends.gaussian.edit.colour import grading
+from ..scene import edits, pointclouds, proxies, warps
+
+MEASURES = (
+    ("OPACITY", "Opacity", "0 to 1"),
+    ("SIZE", "Size", "Largest standard deviation"),
+    ("STRETCH", "Stretch", "Length to width: needles have much"),
+    ("X", "X", "Position in the world"),
+    ("Y", "Y", "Position in the world"),
+    ("Z", "Z", "Position in the world"),
+    ("RED", "Red", "Display value, 0 to 1"),
+    ("GREEN", "Green", "Display value, 0 to 1"),
+    ("BLUE", "Blue", "Display value, 0 to 1"),
+    ("BRIGHTNESS", "Brightness", "Display value, 0 to 1"),
+    ("SATURATION", "Saturation", "0 to 1"),
+    ("COLOUR", "Colour", "Distance to a colour"),
+)
+AXES = tuple((axis, axis, f"Across the world's {axis} axis") for axis in "XYZ")
+COMBINE = (
+    ("SET", "New", "Select these alone"),
+    ("ADD", "Add", "Add these to what is selected"),
+    ("REMOVE", "Remove", "Take these from what is selected"),
+)
+
+
+class SplatsEdit:
+    """Mixin: an operator on the active splats, which are as they were when it refuses."""
+
+    bl_options = {"REGISTER", "UNDO"}
+    modes = {"OBJECT"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if not pointclouds.is_splats(context.active_object):
+            cls.poll_message_set("Select splats")
+            return False
+        if context.active_object.mode not in cls.modes:
+            cls.poll_message_set("Leave Edit Mode first")
+            return False
+        return True
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            self.report({"INFO"}, self.edit(context, context.active_object))
+        except VivantError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
+        """Do it, and say in a sentence what was done."""
+        raise NotImplementedError
+
+
+class VIVANT_OT_splats_apply(SplatsEdit, bpy.types.Operator):
+    """Move the object's transform into its splats: shapes, colours by direction and motion turn and stretch with it"""
+
+    bl_idname = "vivant.splats_apply"
+    bl_label = "Apply Transform to Splats"
+
+    location: bpy.props.BoolProperty(name="Location", default=True)
+    rotation: bpy.props.BoolProperty(name="Rotation", default=True)
+    scale: bpy.props.BoolProperty(name="Scale", default=True)
+
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
+        edits.apply_transform(splats, self.location, self.rotation, self.scale)
+        return f"{splats.name}: transform applied; the object keeps the turn that puts the capture upright."
+
+
+class VIVANT_OT_splats_mirror(SplatsEdit, bpy.types.Operator):
+    """Mirror the splats at their object's origin or the 3D cursor"""
+
+    bl_idname = "vivant.splats_mirror"
+    bl_label = "Mirror Splats"
+
+    axis: bpy.props.EnumProperty(name="Axis", items=AXES)
+    at_cursor: bpy.props.BoolProperty(name="At 3D Cursor", description="Mirror at the 3D cursor, not the object's origin")
+
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
+        about = context.scene.cursor.location if self.at_cursor else splats.matrix_world.translation
+        edits.mirror(splats, self.axis, about)
+        return f"{splats.name}: mirrored across {self.axis}."
+
+
+class VIVANT_OT_splats_merge(SplatsEdit, bpy.types.Operator):
+    """Put the splats of all selected objects into the active one, where they are"""
+
+    bl_idname = "vivant.splats_merge"
+    bl_label = "Merge Splats"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if not super().poll(context):
+            return False
+        if not _others(context):
+            cls.poll_message_set("Select more than one object with splats")
+            return False
+        return True
+
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
+        others = _others(context)
+        edits.merge(splats, others)
+        return f"{splats.name}: {len(others) + 1} objects merged, {len(splats.data.points):,} splats."
+
+
+class VIVANT_OT_splats_select(SplatsEdit, bpy.types.Operator):
+    """Select splats by a value, for Edit Mode, where they can be deleted, duplicated and separated"""
+
+    bl_idname = "vivant.splats_select"
+    bl_label = "Select Splats by Value"
+    modes = {"OBJECT", "EDIT"}
+
+    measure: bpy.props.EnumProperty(name="By", items=MEASURES)
+    low: bpy.props.FloatProperty(name="From", default=0.0, precision=4)
+    high: bpy.props.FloatProperty(name="To", default=0.1, precision=4)
+    colour: bpy.props.FloatVectorProperty(
+        name="Colour", subtype="COLOR_GAMMA", default=(0.5, 0.5, 0.5), min=0.0, max=1.0, description="Display values"
+    )
+    distance: bpy.props.FloatProperty(name="Distance", default=0.1, min=0.0, soft_max=1.7)
+    combine: bpy.props.EnumProperty(name="Selection", items=COMBINE)
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        layout.use_property_split = True
+        for name in ("measure", *(("colour", "distance") if self.measure == "COLOUR" else ("low", "high")), "combine"):
+            layout.prop(self, name)
+
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
+        if self.measure == "COLOUR":
+            found = edits.coloured(splats, self.colour, self.distance)
+        else:
+            found = edits.measured(splats, self.measure, self.low, self.high, context.scene)
+        chosen = edits.selection(splats)
+        chosen = {"SET": found, "ADD": chosen | found, "REMOVE": chosen & ~found}[self.combine]
+        edits.select(splats, chosen)
+        if splats.mode == "OBJECT":
+            bpy.ops.object.mode_set(mode="EDIT")
+        return f"{int(chosen.sum()):,} of {len(chosen):,} splats selected."
+
+
+class VIVANT_OT_splats_crop(SplatsEdit, bpy.types.Operator):
+    """Delete the splats outside (or inside) the other selected object, a closed mesh, as they stand at this frame"""
+
+    bl_idname = "vivant.splats_crop"
+    bl_label = "Crop Splats by Object"
+
+    keep: bpy.props.EnumProperty(
+        name="Keep",
+        items=(("INSIDE", "Inside", "Delete what is outside"), ("OUTSIDE", "Outside", "Delete what is inside")),
+    )
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if not super().poll(context):
+            return False
+        if _body(context) is None:
+            cls.poll_message_set("Select one closed mesh first and the splats last")
+            return False
+        return True
+
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
+        count = edits.crop(splats, _body(context), context.scene, self.keep == "INSIDE")
+        return f"{splats.name}: {count:,} splats deleted, {len(splats.data.points):,} left."
+
+
+class VIVANT_OT_splats_tint(SplatsEdit, bpy.types.Operator):
+    """Grade the splats' colours from every direction; in Edit Mode those of the selected ones"""
+
+    bl_idname = "vivant.splats_tint"
+    bl_label = "Tint Splats"
+    modes = {"OBJECT", "EDIT"}
+
+    colour: bpy.props.FloatVectorProperty(
+        name="Tint", subtype="COLOR_GAMMA", default=(1.0, 1.0, 1.0), min=0.0, soft_max=1.0, description="Multiplies colours"
+    )
+    brightness: bpy.props.FloatProperty(name="Brightness", default=1.0, min=0.0, soft_max=2.0)
+    contrast: bpy.props.FloatProperty(name="Contrast", default=1.0, min=0.0, soft_max=2.0)
+    saturation: bpy.props.FloatProperty(name="Saturation", default=1.0, min=0.0, soft_max=2.0)
+    opacity: bpy.props.FloatProperty(name="Opacity", default=1.0, min=0.0, soft_max=2.0, description="Multiplies opacities")
+
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
+        where = edits.selection(splats) if splats.mode == "EDIT" else True
+        matrix, offset = grading(self.colour, self.brightness, self.contrast, self.saturation)
+        edits.recolour(splats, matrix, offset, self.opacity, where)
+        return f"{splats.name}: colours changed."
+
+
+class VIVANT_OT_splats_deform(SplatsEdit, bpy.types.Operator):
+    """Deform the splats for good as the other selected object is now: a posed armature, a lattice or a closed mesh as a cage"""
+
+    bl_idname = "vivant.splats_deform"
+    bl_label = "Deform Splats by Object"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if not super().poll(context):
+            return False
+        if _deformer(context) is None:
+            cls.poll_message_set("Select an armature, a lattice or a closed mesh first and the splats last")
+            return False
+        return True
+
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
+        deformer = _deformer(context)
+        edits.deform(splats, deformer)
+        return f"{splats.name}: deformed as {deformer.name} is at this frame."
+
+
+class VIVANT_OT_splats_proxy(SplatsEdit, bpy.types.Operator):
+    """Add a closed mesh around what the splats cover at this frame, which follows them"""
+
+    bl_idname = "vivant.splats_proxy"
+    bl_label = "Add Proxy Mesh"
+
+    purpose: bpy.props.EnumProperty(
+        name="For",
+        items=(
+            ("SHADOW", "Shadow", "Casts the splats' shadow on other objects; no camera sees it"),
+            ("COLLISION", "Collision", "Cloth and particles collide with it; no render shows it"),
+        ),
+    )
+    cells: bpy.props.IntProperty(
+        name="Resolution", default=64, min=8, max=256, description="Cells along the longest side of the splats"
+    )
+    level: bpy.props.FloatProperty(
+        name="Threshold", default=0.5, min=0.01, max=0.99, description="How opaque the splats are where the surface lies"
+    )
+
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
+        made = proxies.add(splats, context.scene, self.purpose, self.cells, self.level)
+        return f"{made.name}: {len(made.data.polygons):,} faces."
+
+
+def _deformer(context: bpy.types.Context) -> bpy.types.Object | None:
+    """The one selected object that can deform the active one."""
+    able = [other for other in context.selected_objects if other.type in warps.KINDS]
+    return able[0] if len(able) == 1 else None
+
+
+def _others(context: bpy.types.Context) -> list[bpy.types.Object]:
+    """Selected splats besides the active ones."""
+    return [other for other in context.selected_objects if other != context.active_object and pointclouds.is_splats(other)]
+
+
+def _body(context: bpy.types.Context) -> bpy.types.Object | None:
+    """The one selected mesh."""
+    bodies = [other for other in context.selected_objects if other.type == "MESH"]
+    return bodies[0] if len(bodies) == 1 else None
+
+
+CLASSES = (
+    VIVANT_OT_splats_apply,
+    VIVANT_OT_splats_mirror,
+    VIVANT_OT_splats_merge,
+    VIVANT_OT_splats_select,
+    VIVANT_OT_splats_crop,
+    VIVANT_OT_splats_tint,
+    VIVANT_OT_splats_deform,
+    VIVANT_OT_splats_proxy,
+)

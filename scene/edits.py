@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Edits of splat objects: what is gathered from Blender, and where the edited cloud goes.
+
+Data stay in the capture's own axes, which the object's matrix puts upright; an edit writes into the object's datablock,
+or into a copy of it where other objects share it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import bpy
+import numpy as np
+from mathutils import Matrix, Vector
+from numpy.typing import NDArray
+
+from ..backends.common.errors import VivantError
+from ..backends.gaussian import axes
+from ..backends.gaussian.cloud import SplatCloud
+from ..backends.gaussian.edit import colour
+from ..backends.gaussian.edit.carry import transformed
+from ..backends.gaussian.edit.deform import deformed
+from ..backends.gaussian.edit.enclosed import inside
+from ..backends.gaussian.edit.measures import between, near_colour
+from ..backends.gaussian.edit.merge import merged
+from ..backends.gaussian.motion import FAMILIES
+from ..backends.gaussian.motion.timing import INPUTS
+from . import columns, compat, pointclouds, warps
+
+Mask = NDArray[np.bool_]
+
+SELECTION = ".selection"
+"""Blender's own attribute of what is selected in Edit Mode."""
+
+
+def apply_transform(splats: bpy.types.Object, location: bool = True, rotation: bool = True, scale: bool = True) -> None:
+    """Move parts of an object's transform into its splats; nothing moves in the scene, nor do the object's children.
+
+    What stays on the object is the turn that puts the capture's axes upright.  Raises VivantError for a scale of zero
+    and for motion that cannot be transformed.
+    """
+    check_editable(splats)
+    if any(not constraint.mute for constraint in splats.constraints):
+        raise VivantError(f"Constraints hold '{splats.name}' in place.", "Apply the constraints first: Object ▸ Apply.")
+    upright = _upright(splats)
+    placed = splats.matrix_world @ upright.inverted()
+    place, turn, sizes = placed.decompose()
+    stays = Matrix()
+    if not location:
+        stays @= Matrix.Translation(place)
+    if not rotation:
+        stays @= turn.to_matrix().to_4x4()
+    if not scale:
+        stays @= Matrix.Diagonal(sizes).to_4x4()
+    if _singular(placed):
+        raise VivantError(f"'{splats.name}' is flattened: its scale is zero along an axis.", "Give every axis a scale.")
+    applied = upright.inverted() @ stays.inverted() @ placed @ upright
+    overwrite(splats, transformed(pointclouds.cloud_of(splats), _array(applied)))
+    children = [(child, child.matrix_world.copy()) for child in splats.children]
+    splats.matrix_world = stays @ upright
+    bpy.context.view_layer.update()
+    for child, world in children:
+        child.matrix_world = world
+
+
+def mirror(splats: bpy.types.Object, axis: str, about: Sequence[float]) -> None:
+    """Mirror the splats at the plane through the point `about` (world) across the world's axis 'X', 'Y' or 'Z'.
+
+    Raises VivantError as `apply_transform` does.
+    """
+    check_editable(splats)
+    if _singular(splats.matrix_world):
+        raise VivantError(f"'{splats.name}' is flattened: its scale is zero along an axis.", "Give every axis a scale.")
+    across = Vector([float(axis == name) for name in "XYZ"])
+    flip = Matrix.Scale(-1, 4, across)
+    place = Matrix.Translation(Vector(about))
+    local = splats.matrix_world.inverted() @ place @ flip @ place.inverted() @ splats.matrix_world
+    overwrite(splats, transformed(pointclouds.cloud_of(splats), _array(local)))
+
+
+def merge(target: bpy.types.Object, others: Sequence[bpy.types.Object]) -> None:
+    """Put the splats of other objects into the target, where they are in the scene, and remove those objects.
+
+    Attributes that only some have are 0 for the splats of the others.  Raises VivantError, before anything changed, for
+    clouds that move in different ways or at other times.
+    """
+    check_editable(target)
+    facts = pointclouds.facts_of(target)
+    own = pointclouds.cloud_of(target)
+    clouds = [own]
+    for other in others:
+        check_editable(other)
+        _check_timing(target, other)
+        cloud = transformed(pointclouds.cloud_of(other), _array(target.matrix_world.inverted() @ other.matrix_world))
+        clouds.append(cloud.replace(source=dataclasses.replace(cloud.source, axes=own.source.axes)))
+    if own.family is None and any(cloud.family for cloud in clouds):
+        raise VivantError(f"'{target.name}' does not move, but others of the splats do.", "Make the moving ones active.")
+    whole = merged(clouds)
+    made = pointclouds.write(whole, target.data.name)
+    columns.append(made, [target.data, *(other.data for other in others)])
+    _take(target, made)
+    target[pointclouds.KEY] = {**facts, "extras": list(whole.extras)}
+    _renew_mover(target, whole)
+    drawer = pointclouds.drawer_of(target)
+    if drawer and whole.degree > own.degree:
+        compat.set_modifier_input(drawer, "SH Degree", whole.degree)
+    for other in others:
+        points = other.data
+        bpy.data.objects.remove(other)
+        if not points.users:
+            bpy.data.pointclouds.remove(points)
+
+
+def recolour(
+    splats: bpy.types.Object, matrix: NDArray, offset: NDArray, opacity: float = 1.0, where: Mask | bool = True
+) -> None:
+    """Grade display colours (`colour.recoloured`) and multiply opacities, of all splats or those of a mask (N,)."""
+    check_editable(splats)
+    cloud = colour.recoloured(pointclouds.cloud_of(splats), matrix, offset, where)
+    overwrite(splats, colour.faded(cloud, opacity, where))
+
+
+def crop(splats: bpy.types.Object, body: bpy.types.Object, scene: bpy.types.Scene, keep_inside: bool = True) -> int:
+    """Delete the splats whose centres, as they stand at the scene's frame, are outside a closed mesh (or inside it).
+
+    Returns how many were deleted.  Raises VivantError for anything but a closed mesh, and where nothing would be left.
+    """
+    within = enclosed_by(splats, body, scene)
+    return keep(splats, within if keep_inside else ~within)
+
+
+def enclosed_by(splats: bpy.types.Object, body: bpy.types.Object, scene: bpy.types.Scene) -> Mask:
+    """Which splats (N,) lie inside a closed mesh object, modifiers included, at the scene's frame."""
+    if body.type != "MESH":
+        raise VivantError(f"'{body.name}' is no mesh.", "Select a closed mesh besides the splats.")
+    evaluated = body.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    mesh = evaluated.to_mesh()
+    try:
+        vertices, triangles = np.empty(len(mesh.vertices) * 3), np.empty(len(mesh.loop_triangles) * 3, np.int32)
+        mesh.vertices.foreach_get("co", vertices)
+        mesh.loop_triangles.foreach_get("vertices", triangles)
+    finally:
+        evaluated.to_mesh_clear()
+    to_local = _array(splats.matrix_world.inverted() @ body.matrix_world)
+    corners = vertices.reshape(-1, 3) @ to_local[:3, :3].T + to_local[:3, 3]
+    return inside(pointclouds.cloud_at(splats, scene).means, corners, triangles)
+
+
+def deform(splats: bpy.types.Object, deformer: bpy.types.Object) -> None:
+    """Deform the splats, with their shapes, colours by direction and paths, as an armature, lattice or cage is at this frame.
+
+    Paths are bent to first order at each splat.  Raises VivantError for other objects, and for motion that cannot follow.
+    """
+    check_editable(splats)
+    overwrite(splats, deformed(pointclouds.cloud_of(splats), warps.of(deformer, splats)))
+
+
+def keep(splats: bpy.types.Object, mask: Mask) -> int:
+    """Delete all splats but those of the mask (N,), with every attribute; returns how many were deleted.
+
+    Raises VivantError where none or every one would go.
+    """
+    check_editable(splats)
+    if not mask.any():
+        raise VivantError(f"No splat of '{splats.name}' would be left.", "Choose a larger part of them.")
+    if mask.all():
+        return 0
+    made = compat.new_points(splats.data.name, int(mask.sum()))
+    columns.copy(splats.data, made, mask)
+    _take(splats, made)
+    return int((~mask).sum())
+
+
+def measured(splats: bpy.types.Object, measure: str, low: float, high: float, scene: bpy.types.Scene) -> Mask:
+    """Which splats (N,) have a measure (of `measures.MEASURES`) from low to high.
+
+    Positions are the world's at the scene's frame; all else is the splats' own at any time, sizes without the object's scale.
+    """
+    cloud = pointclouds.cloud_of(splats)
+    if measure in "XYZ":
+        cloud, world = pointclouds.cloud_at(splats, scene), _array(splats.matrix_world)
+        cloud = cloud.replace(means=cloud.means @ world[:3, :3].T + world[:3, 3])
+    return between(cloud, measure, low, high)
+
+
+def coloured(splats: bpy.types.Object, rgb: Sequence[float], distance: float) -> Mask:
+    """Which splats (N,) have a display colour no farther than `distance` from rgb."""
+    return near_colour(pointclouds.cloud_of(splats), rgb, distance)
+
+
+def selection(splats: bpy.types.Object) -> Mask:
+    """Which splats (N,) are selected in Edit Mode; all where nothing was ever selected."""
+    attribute = splats.data.attributes.get(SELECTION)
+    if attribute is None:
+        return np.ones(len(splats.data.points), bool)
+    return columns.read(attribute).astype(bool)
+
+
+def select(splats: bpy.types.Object, mask: Mask) -> None:
+    """Select the splats of a mask (N,) for Edit Mode."""
+    columns.write(splats.data, SELECTION, "BOOLEAN", mask)
+    splats.data.update_tag()
+
+
+def overwrite(splats: bpy.types.Object, cloud: SplatCloud) -> None:
+    """Write an edited cloud of as many splats into an object; its other attributes stay."""
+    check_editable(splats)
+    if splats.data.users > 1:
+        splats.data = splats.data.copy()
+    pointclouds.fill(splats.data, cloud)
+    facts = pointclouds.facts_of(splats)
+    if facts:
+        splats[pointclouds.KEY] = {**facts, "decoder": pointclouds.decoder_numbers(cloud)}
+    _renew_mover(splats, cloud)
+    splats.data.update_tag()
+
+
+def check_editable(splats: bpy.types.Object) -> None:
+    """Raises VivantError for splats of a linked library, and for those whose frames are kept in files."""
+    family = pointclouds.facts_of(splats).get("family")
+    if family and family not in FAMILIES:
+        raise VivantError(
+            f"The frames of '{splats.name}' are in files, which edits do not reach.", "Fit it to native motion first."
+        )
+    if splats.library or splats.data.library:
+        raise VivantError(
+            f"'{splats.name}' is linked from another file.", "Make it local first: Object ▸ Relations ▸ Make Local."
+        )
+
+
+def _take(splats: bpy.types.Object, made: bpy.types.PointCloud) -> None:
+    """Put another datablock into an object, under the name and with the materials of the old one."""
+    check_editable(splats)
+    old = splats.data
+    for material in old.materials:
+        made.materials.append(material)
+    for key, value in old.items():
+        made[key] = value
+    if hasattr(old, "type"):
+        made.type = old.type
+    splats.data = made
+    if not old.users:
+        name = old.name
+        bpy.data.pointclouds.remove(old)
+        made.name = name
+
+
+def _renew_mover(splats: bpy.types.Object, cloud: SplatCloud) -> None:
+    """Give the mover the group of its cloud's family as it is now: networks and waves have their own."""
+    mover = pointclouds.mover_of(splats)
+    if mover is None or cloud.family is None:
+        return
+    tree = pointclouds.FAMILY_TREES[cloud.family.name](cloud.family)
+    if tree != mover.node_group:
+        values = {name: compat.get_modifier_input(mover, name) for name in (*INPUTS.values(), "First Time", "Last Time")}
+        mover.node_group = tree
+        for name, value in values.items():
+            compat.set_modifier_input(mover, name, value)
+
+
+def _check_timing(target: bpy.types.Object, other: bpy.types.Object) -> None:
+    movers = [pointclouds.mover_of(each) for each in (target, other)]
+    if None in movers:
+        return
+    times = [[compat.get_modifier_input(mover, name) for name in INPUTS.values()] for mover in movers]
+    if times[0] != times[1]:
+        raise VivantError(
+            f"'{target.name}' and '{other.name}' do not play at the same time.", "Give both the same settings under Playback."
+        )
+
+
+def _upright(splats: bpy.types.Object) -> Matrix:
+    """The matrix that puts an object's capture upright; the identity for splats that nobody read from a file."""
+    return Matrix(axes.to_blender(pointclouds.facts_of(splats).get("axes", "RFU")).tolist()).to_4x4()
+
+
+def _singular(matrix: Matrix) -> bool:
+    return abs(np.linalg.det(_array(matrix)[:3, :3])) < 1e-12
+
+
+def _array(matrix: Matrix) -> NDArray[np.float64]:
+    return np.array(matrix, np.float64)
