@@ -8,7 +8,6 @@ import os
 import platform
 import queue
 import shutil
-import tempfile
 import threading
 import time
 import weakref
@@ -38,6 +37,8 @@ Event = dict[str, Any]
 
 def scratch_folder(size: int) -> Path:
     """A new folder for `size` bytes of arrays that only this user can open: in memory where the system has a place for it."""
+    import tempfile  # takes 20 ms, which Blender need not wait for when it starts
+
     base = Path(tempfile.gettempdir())
     # Four times: what goes there, what comes back, and as much for others; and a reserve for a result larger than its request.
     if os.access(MEMORY_DISK, os.W_OK) and shutil.disk_usage(MEMORY_DISK).free > 4 * size + (1 << 30):

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +55,8 @@ def inbetween_many(start: Start, shots: Iterable[batch.Shot], library: Iterable[
     if not trained.runs_here():
         with contextlib.suppress(NeedsEngine):  # the solvers that run here still do
             return batch.answer(shots, start().submit("motion.inbetween_many", request).result()[0])
+    import tempfile  # see engine.jobs
+
     with tempfile.TemporaryDirectory() as folder:
         values, _ = batch.run(request, {}, Progress(lambda event: None, lambda: False, Path(folder)))
     return batch.answer(shots, values)

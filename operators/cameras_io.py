@@ -126,7 +126,7 @@ class VIVANT_OT_cameras_export(bpy.types.Operator, ExportHelper):
     )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        if not self.filepath:
+        if not self.filepath:  # type: ignore[has-type]
             self.filepath = NAMES[self.form]
         return ExportHelper.invoke(self, context, event)
 

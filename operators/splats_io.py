@@ -11,11 +11,14 @@ from bpy_extras.io_utils import ImportHelper
 
 from ..backends.common.errors import VivantError
 from ..backends.gaussian.cloud import SplatCloud
-from ..backends.gaussian.formats import FORMATS, read_splats
 from ..scene import pointclouds
 
 DROPPED = ".ply;.splat;.spz;.splatv;.sog;.ksplat;.4dgs"
-SHOWN = ";".join(f"*{end}" for form in FORMATS for end in form.extensions) + ";*.gz"
+# The names of all formats, which a test holds to the table: loading that would make Blender start more slowly.
+SHOWN = (
+    "*.pth;*.pt;*.ckpt;*.compressed.ply;*.ply;*.spz;*.splatv;*.glb;*.gltf;*.usdc;*.usda;*.usdz;*.usd;*.sog;*meta.json;*.4dgs;*.ksplat;"
+    "*.zip;*.splat;*.gz"
+)
 BLOCKING_BYTES = 32 << 20  # smaller files are read at once: well under a second
 
 
@@ -46,6 +49,8 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
         return ImportHelper.invoke(self, context, event)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
+        from ..backends.gaussian.formats import read_splats
+
         paths = self._paths()
         size = sum(path.stat().st_size for path in paths if path.is_file())
         if bpy.app.background or size < BLOCKING_BYTES:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from .. import preferences
 from ..backends.common.errors import VivantError
-from ..backends.gaussian import cache_writer, fit_job
 from ..backends.gaussian.cache import EXTENSION
 from ..backends.gaussian.cloud import Source
 from ..backends.gaussian.motion.refined import Refined
@@ -33,6 +32,8 @@ def moved_by_network(candidate: bpy.types.Object | None) -> bool:
 
 def bake(splats: bpy.types.Object, samples: int, most: int, cameras: NDArray[np.floating] | None) -> Job:
     """Start to bake so many frames of an object, beside the .blend or into the user's cache folder, up to `most` bytes."""
+    from ..backends.gaussian import cache_writer
+
     facts = splats[pointclouds.KEY]
     facts["samples"], facts["most"] = samples, float(most)
     told = pointclouds.facts_of(splats)
@@ -161,6 +162,8 @@ class VIVANT_OT_splats_fit(JobOperator, bpy.types.Operator):
         return playback.is_played(context.active_object)
 
     def submit(self, context: bpy.types.Context) -> Job:
+        from ..backends.gaussian import fit_job
+
         self._name = context.active_object.name
         scene = clips.scene_of(pointclouds.facts_of(context.active_object))
         return engine(context).submit("splats.fit", *fit_job.request(scene, self.form))
@@ -169,6 +172,8 @@ class VIVANT_OT_splats_fit(JobOperator, bpy.types.Operator):
         splats = bpy.data.objects.get(self._name)
         if splats is None:
             return
+        from ..backends.gaussian import fit_job
+
         fit, decibels = fit_job.answer(*job.result())
         facts, timing = pointclouds.facts_of(splats), pointclouds.timing_of(pointclouds.mover_of(splats))
         source = Source(facts["format"], facts["path"], facts["axes"], bool(facts["antialiased"]))

@@ -21,14 +21,12 @@ from ..backends.common.camera_files import FORMATS
 from ..backends.common.cameras import Camera, CameraSet, View
 from ..backends.common.errors import VivantError
 from ..backends.gaussian.axes import to_blender
-from ..backends.gaussian.formats import gltf, spz, usd
 from . import actions, cameras, compat, pointclouds
 
 Layout = Literal["AUTO", "PATH", "CAMERAS"]
 
 DISPLAYED = 0.05  # size of a camera in the viewport, of what all of them span
 _TRAINED = "RDF"
-_TURNED = {form.NAME: form.AXES for form in (spz, gltf, usd)}  # formats whose files are turned away from what was trained
 _AUTO_CLAMPED = 4
 _KEYED_LENS = ("lens", "shift_x", "shift_y")
 
@@ -156,8 +154,11 @@ def _time_at(form: str, frame: int, first: int, last: int, fps: float, splats: b
 
 def _trained_to(splats: bpy.types.Object) -> NDArray[np.float64]:
     """Matrix (4, 4) from the coordinates that cameras and splats were trained in to those of the object."""
+    from ..backends.gaussian.formats import gltf, spz, usd  # not before it is needed: Blender starts with this module
+
     turn = np.eye(4)
-    axes = _TURNED.get(pointclouds.facts_of(splats).get("format", ""), _TRAINED)
+    turned = {form.NAME: form.AXES for form in (spz, gltf, usd)}  # away from what was trained
+    axes = turned.get(pointclouds.facts_of(splats).get("format", ""), _TRAINED)
     turn[:3, :3] = to_blender(axes).T @ to_blender(_TRAINED)
     return turn
 

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from ..backends.common.errors import VivantError
 from ..backends.gaussian.cache import EXTENSION, FrameCache
 from ..backends.gaussian.cloud import SplatCloud
-from ..backends.gaussian.formats import read_splats
 from ..backends.gaussian.motion.frames import Frames
 from ..backends.gaussian.playback import CacheClip, Clip, FileClip
 
@@ -60,6 +59,12 @@ def cache_of(facts: Facts) -> Path | None:
     return next((path for path in ([beside / baked.name] if beside else []) + [baked] if path.is_file()), None)
 
 
+def _read(path: Path) -> SplatCloud:
+    from ..backends.gaussian.formats import read_splats  # not before it is needed: Blender starts with this module
+
+    return read_splats(path)
+
+
 def scene_of(facts: Facts) -> Path:
     """The imported file or folder.  Raises VivantError when it is gone."""
     path = Path(bpy.path.abspath(facts["path"])).absolute()
@@ -71,22 +76,22 @@ def scene_of(facts: Facts) -> Path:
 def read_clip(facts: Facts, count: int) -> Clip:
     """The frames of an object of so many splats.  Raises VivantError where they are gone or are not its own."""
     if is_sequence(facts):
-        cloud = read_splats(scene_of(facts))
+        cloud = _read(scene_of(facts))
         if not isinstance(cloud.family, Frames):
             raise VivantError(f"'{facts['path']}' is no sequence any more.", "Put its files back.")
         return FileClip(cloud)
-    return CacheClip(_cache(facts, count), lambda: read_splats(scene_of(facts)))
+    return CacheClip(_cache(facts, count), lambda: _read(scene_of(facts)))
 
 
 def family_of(facts: Facts, cloud: SplatCloud) -> Frames | None:
     """The family that plays the frames for scripts and export; None where nothing is baked."""
     if is_sequence(facts):
-        family = read_splats(scene_of(facts)).family
+        family = _read(scene_of(facts)).family
         return family if isinstance(family, Frames) else None
     if cache_of(facts) is None:
         return None
     cache = _cache(facts, len(cloud))
-    return cache.family(read_splats(scene_of(facts)) if cache.partly else cloud)
+    return cache.family(_read(scene_of(facts)) if cache.partly else cloud)
 
 
 def _cache(facts: Facts, count: int) -> FrameCache:

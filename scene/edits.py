@@ -98,7 +98,7 @@ def merge(target: bpy.types.Object, others: Sequence[bpy.types.Object]) -> None:
         raise VivantError(f"'{target.name}' does not move, but others of the splats do.", "Make the moving ones active.")
     whole = merged(clouds)
     made = pointclouds.write(whole, target.data.name)
-    columns.append(made, [target.data, *(other.data for other in others)])
+    columns.append(made, [splats.data for splats in (target, *others)])  # type: ignore[misc]
     _take(target, made)
     target[pointclouds.KEY] = {**facts, "extras": list(whole.extras)}
     _renew_mover(target, whole)

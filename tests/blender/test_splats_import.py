@@ -125,3 +125,10 @@ def test_matching_training_colours_sets_scene_and_splats(tmp_path, scene):
     assert bpy.ops.vivant.display_setup() == {"FINISHED"}
     assert scene.view_settings.view_transform == "Raw"
     assert not compat.get_modifier_input(pointclouds.drawer_of(splats), "Linear Light")
+
+
+def test_the_file_browser_shows_every_format():
+    from vivant.backends.gaussian.formats import FORMATS
+    from vivant.operators.splats_io import SHOWN
+
+    assert set(SHOWN.split(";")) == {f"*{end}" for form in FORMATS for end in form.extensions} | {"*.gz"}
