@@ -6,14 +6,16 @@ splats are blended as display values in a picture of their own, where Blender's 
 what lies behind other objects, and that picture is laid over the viewport.  Work is done only for
 what changed: attributes are read after Blender evaluated the object, sorted when the view turned,
 drawn when anything in view changed.
+
+What was just read is sorted before it is drawn.  When only the view turns, large clouds are drawn in the last
+order while a thread sorts them, and once more when it has ended, see `sorting`.
 """
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import bpy
@@ -24,11 +26,9 @@ from mathutils import Matrix
 from numpy.typing import NDArray
 
 from ..backends.gaussian.render.constants import ALPHA_MIN
-from . import compat, pointclouds, rasteriser
+from . import compat, pointclouds, rasteriser, sorting
 
 Floats = NDArray[np.float32]
-
-PATIENCE = 0.04  # seconds; a slower sort is done at most a third of the time, and the order is late meanwhile
 
 trouble = ""  # what stopped the drawing, for the panel
 drawn = 0  # splats in the viewport drawn last
@@ -47,8 +47,7 @@ class Gathered:
     columns: list[Floats]  # _SHAPE of all splats
     origins: list[object]  # of the higher harmonics
     splats: rasteriser.Splats
-    kept: NDArray[np.intp]  # splats worth drawing
-    means: list[Floats]  # their places, one array an object
+    points: sorting.Points  # those worth drawing
 
 
 @dataclass(eq=False)
@@ -56,12 +55,9 @@ class View:
     """What one region shows."""
 
     plate: gpu.types.GPUOffScreen
-    order: gpu.types.GPUTexture | None = None
-    count: int = 0
-    sorted_for: tuple[object, ...] = ()
+    order: sorting.Order = field(default_factory=sorting.Order)
     shown: tuple[object, ...] = ()
-    depth: Floats | None = None
-    sort_again: float = 0.0  # not before this time
+    depth: gpu.types.Buffer | None = None
 
 
 def drawable(candidate: bpy.types.Object) -> bool:
@@ -81,7 +77,7 @@ def _draw() -> None:
     depth = gpu.state.active_framebuffer_get().read_depth(x, y, width, height)
     view = _view(context.region, width, height)
     matrices = gpu.matrix.get_model_view_matrix(), gpu.matrix.get_projection_matrix()
-    if paint(view, clouds, context.evaluated_depsgraph_get(), context.scene.vivant.viewport_splats, *matrices, depth):
+    if paint(view, clouds, context.evaluated_depsgraph_get(), context.scene.vivant.viewport_splats, *matrices, depth, True):
         rasteriser.show(view.plate.texture_color, (x, y), _power_law(context.scene))
 
 
@@ -93,18 +89,20 @@ def paint(
     to_view: Matrix,
     projection: Matrix,
     depth: gpu.types.Buffer,
+    may_be_late: bool = False,
 ) -> bool:
     """Bring a view's plate up to date: premultiplied display values; False when there is nothing to see.
 
-    depth: Blender's depth buffer, one float a pixel of the plate, 0 near to 1 far.
+    depth: Blender's depth buffer, one float a pixel of the plate, 0 near to 1 far.  may_be_late: a view that turned
+    may show the order of a moment ago, if it is drawn again when the viewports are.
     """
     gathered = _gather(clouds, depsgraph, budget)
     global drawn
-    drawn = len(gathered.kept)
+    drawn = len(gathered.points.names)
     if not drawn:
         return False
     poses = [_pose(cloud, to_view) for cloud in clouds]
-    _sort(view, gathered, poses, projection)
+    view.order.update(_wanted(gathered.points, poses, projection), may_be_late)
     _redraw(view, gathered, poses, projection, depth)
     return True
 
@@ -145,11 +143,12 @@ def _read(
     else:
         harmonics = [_harmonics(geometry.pointcloud, part[3]) for geometry, part in zip(geometries, parts, strict=True)]
         radiance, bands = rasteriser.pack_radiance(harmonics)
+    kept = most_visible(scales, base[:, 3], budget)
     owners = np.repeat(np.arange(len(clouds), dtype=np.float32), sizes)
     shape = rasteriser.pack_shape(means, quats, scales, base[:, 3], owners)
-    kept = most_visible(scales, base[:, 3], budget)
-    bounds = np.searchsorted(owners[kept], np.arange(1, len(clouds)))
-    return Gathered(version, columns, origins, rasteriser.Splats(shape, radiance, bands), kept, np.split(means[kept], bounds))
+    places = np.split(means[kept], np.searchsorted(kept, np.cumsum(sizes)[:-1]))
+    points = sorting.Points(kept.astype(np.float32), places)
+    return Gathered(version, columns, origins, rasteriser.Splats(shape, radiance, bands), points)
 
 
 _SHAPE = {"position": 3, "rotation": 4, "scale": 3, pointclouds.BASE: 4}
@@ -234,39 +233,25 @@ def _view(region: bpy.types.Region, width: int, height: int) -> View:
     return view
 
 
-def _sort(view: View, gathered: Gathered, poses: Sequence[rasteriser.Pose], projection: Matrix) -> None:
-    """Bring the order up to date, or soon."""
-    wanted = (gathered, *(tuple(pose.to_view[2]) for pose in poses), projection[3][3])
-    if view.sorted_for == wanted:
-        return
-    if view.sorted_for[:1] == (gathered,) and time.perf_counter() < view.sort_again:
-        if not bpy.app.timers.is_registered(_redraw_viewports):
-            bpy.app.timers.register(_redraw_viewports, first_interval=0.1)
-        return
-    started = time.perf_counter()
-    depths = np.concatenate([pose.depths(means) for means, pose in zip(gathered.means, poses, strict=True)])
-    seen = np.flatnonzero(depths > rasteriser.near_of(projection))
-    seen = seen[rasteriser.far_first(depths[seen], projection[3][3] == 0)]
-    view.order = rasteriser.pack_order(gathered.kept[seen])
-    view.count, view.sorted_for = len(seen), wanted
-    finished = time.perf_counter()
-    view.sort_again = finished + (2 * (finished - started) if finished - started > PATIENCE else 0)
+def _wanted(points: sorting.Points, poses: Sequence[rasteriser.Pose], projection: Matrix) -> sorting.Wanted:
+    perspective = projection[3][3] == 0
+    near = rasteriser.near_of(projection) if perspective else -np.inf  # in parallel views it changes with every zoom
+    return sorting.Wanted(points, tuple(tuple(pose.to_view[2]) for pose in poses), near, perspective)
 
 
 def _redraw(
     view: View, gathered: Gathered, poses: Sequence[rasteriser.Pose], projection: Matrix, depth: gpu.types.Buffer
 ) -> None:
     """Draw the plate, unless it shows just that already."""
-    wanted = (view.order, *poses, *map(tuple, projection))
-    behind = np.array(depth, np.float32)
-    if view.shown == wanted and view.depth is not None and np.array_equal(view.depth, behind):
+    wanted = (view.order.texture, *poses, *map(tuple, projection))
+    if view.shown == wanted and view.depth is not None and np.array_equal(view.depth, depth):
         return
     size = view.plate.width, view.plate.height
-    occluders = gpu.types.GPUTexture(size, format="R32F", data=gpu.types.Buffer("FLOAT", behind.size, behind))
+    occluders = gpu.types.GPUTexture(size, format="R32F", data=depth)
     with view.plate.bind():
         gpu.state.active_framebuffer_get().clear(color=(0, 0, 0, 0))
-        rasteriser.draw(gathered.splats, view.order, view.count, poses, projection, size, occluders)
-    view.shown, view.depth = wanted, behind
+        rasteriser.draw(gathered.splats, view.order.texture, view.order.count, poses, projection, size, occluders)
+    view.shown, view.depth = wanted, depth
 
 
 def _power_law(scene: bpy.types.Scene) -> bool:
@@ -274,15 +259,8 @@ def _power_law(scene: bpy.types.Scene) -> bool:
     return getattr(scene.display_settings, "emulation", "OFF") == "AUTO"
 
 
-def _redraw_viewports() -> None:
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                area.tag_redraw()
-
-
 def _draw_or_stop() -> None:
-    """The handler: an error would come back with every redraw, so the first one ends the drawing."""
+    """The handler: an error would come back with every redraw, so the first one ends the drawing, and points are seen."""
     global trouble
     if trouble:
         return
@@ -291,7 +269,15 @@ def _draw_or_stop() -> None:
     except Exception as error:
         traceback.print_exc()
         trouble = f"{type(error).__name__}: {error}"
-        print("Vivant: the viewport drawing of splats stopped; switch Vivant off and on to start it again.")
+        print("Vivant: the viewport drawing of splats stopped; open a file, or switch Vivant off and on, to start it again.")
+        bpy.app.timers.register(_show_dots)
+
+
+def _show_dots() -> None:
+    """Have Blender draw the dots that were hidden, and the panel say why."""
+    _forget_all()
+    _evaluate_anew()
+    sorting.redraw_viewports()
 
 
 @persistent
@@ -300,7 +286,7 @@ def _note_changes(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> Non
 
     What we draw cannot be clicked, so Blender shows the bounds of each cloud, which can.
     """
-    if depsgraph.mode != "VIEWPORT":
+    if depsgraph.mode != "VIEWPORT" or trouble:
         return
     for update in depsgraph.updates:
         found = update.id
@@ -319,10 +305,18 @@ def _forget_all(*_: object) -> None:
         known.clear()
 
 
+@persistent
+def _try_again(*_: object) -> None:
+    """Another file may be drawn where this one could not."""
+    global trouble
+    trouble = ""
+
+
 def _handlers() -> list[tuple[list[Any], Any]]:
     app = bpy.app.handlers
     noted = [(handlers, _note_changes) for handlers in (app.depsgraph_update_post, app.frame_change_post)]
-    return noted + [(handlers, _forget_all) for handlers in (app.load_pre, app.undo_post, app.redo_post)]
+    forgotten = [(handlers, _forget_all) for handlers in (app.load_pre, app.undo_post, app.redo_post)]
+    return [*noted, *forgotten, (app.load_pre, _try_again)]
 
 
 def register() -> None:
@@ -346,10 +340,11 @@ def unregister() -> None:
     _handle = None
     for handlers, function in _handlers():
         handlers.remove(function)
-    for timer in (_redraw_viewports, _evaluate_anew):
+    for timer in (_show_dots, _evaluate_anew):
         if bpy.app.timers.is_registered(timer):
             bpy.app.timers.unregister(timer)
     _forget_all()
+    sorting.forget()
     rasteriser.forget()
     _evaluate_anew()
 

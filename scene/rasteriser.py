@@ -4,7 +4,7 @@
 The same picture as `backends.gaussian.render.reference`: EWA projection, 0.3 px low-pass, alpha at
 most 0.99 and nothing under 1/255, display values blended far to near.  The vertex shader projects
 each splat to an oriented quad and evaluates its spherical harmonics up to degree 3; the order comes
-from NumPy.  Python has no storage buffers there, so the data lie in float textures, read by index.
+from `render.order`.  Python has no storage buffers there, so the data lie in float textures, read by index.
 """
 
 from __future__ import annotations
@@ -197,11 +197,16 @@ def _upload(canvas: Floats, kind: str) -> gpu.types.GPUTexture:
     return gpu.types.GPUTexture(size, format=kind, data=gpu.types.Buffer("FLOAT", canvas.size, canvas))
 
 
-def pack_order(order: NDArray[np.intp]) -> gpu.types.GPUTexture:
-    """Texture of indices of splats, one texel each; exact up to 2^24."""
+def lay_out(names: Floats, order: NDArray[np.intp]) -> Floats:
+    """The texels of `pack_order`: names (N,) in an order (M,); plain NumPy, for any thread."""
     canvas = _canvas(len(order), 1)
-    canvas[: len(order), 0] = order
-    return _upload(canvas, "R32F")
+    np.take(names, order, out=canvas[: len(order), 0], mode="clip")  # "raise" would copy
+    return canvas
+
+
+def pack_order(texels: Floats) -> gpu.types.GPUTexture:
+    """Texture of what `lay_out` gives: indices of splats as floats, exact up to 2^24."""
+    return _upload(texels, "R32F")
 
 
 def pack_shape(means: Floats, quats: Floats, scales: Floats, opacities: Floats, owners: Floats) -> gpu.types.GPUTexture:
@@ -261,10 +266,6 @@ class Pose:
     to_view: Matrix
     degree: int
     antialiased: bool
-
-    def depths(self, means: Floats) -> Floats:
-        """Distances (N,) along the view of points (N, 3) of the cloud; negative behind the eye."""
-        return -(means @ np.float32(self.to_view[2][:3]) + self.to_view[2][3])
 
     def texels(self) -> Floats:
         """Five texels: the matrix's rows; the eye in the cloud's space, and the degree; the compensation."""
@@ -332,17 +333,3 @@ def show(plate: gpu.types.GPUTexture, corner: tuple[int, int], power_law: bool) 
     gpu.state.depth_test_set("NONE")
     _quad().draw(shader)
     gpu.state.blend_set("NONE")
-
-
-def far_first(depths: Floats, perspective: bool) -> NDArray[np.intp]:
-    """Order (N,) that begins with the largest of N positive depths.
-
-    Keys have 16 bits, which NumPy sorts by radix: 1/5000 of the distance is told apart over 12 octaves in
-    perspective, 1/65536 of the whole depth without it.
-    """
-    if not len(depths):
-        return np.empty(0, np.intp)
-    scale = np.log(depths) if perspective else depths
-    low, high = scale.min(), scale.max()
-    keys = ((high - scale) * (65535 / max(high - low, 1e-12))).astype(np.uint16)
-    return np.argsort(keys, kind="stable")
