@@ -116,7 +116,7 @@ class VIVANT_PT_splats_look(Tab, bpy.types.Panel):
         column = layout.column()
         column.prop(context.scene.vivant, "viewport_splats")
         if drawing.trouble:
-            paragraph(layout, context, f"The viewport stopped drawing splats. {drawing.trouble}", icon="ERROR")
+            paragraph(layout, context, f"The viewport shows points: drawing splats failed. {drawing.trouble}", icon="ERROR")
         elif drawing.drawn >= context.scene.vivant.viewport_splats:
             paragraph(
                 layout, context, f"The viewport draws the {drawing.drawn:,} splats seen most; renders draw all.", icon="INFO"
