@@ -19,6 +19,12 @@ class VIVANT_PG_scene(bpy.types.PropertyGroup):
         soft_max=5_000_000,
         max=20_000_000,
     )
+    plates: bpy.props.StringProperty(
+        name="Plates",
+        description="Files that plates of an animation are written to; # stand for the frame's digits",
+        default="//plates/plate_####.exr",
+        subtype="FILE_PATH",
+    )
     solver: bpy.props.EnumProperty(
         name="Solver", description="What fills gaps from the tab and the menus", items=solver_items(), default=AUTO
     )
