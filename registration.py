@@ -16,6 +16,7 @@ from .operators import (
     shots,
     splats_edit,
     splats_io,
+    splats_outside,
     splats_playback,
     splats_render,
     takes,
@@ -23,9 +24,10 @@ from .operators import (
 from .panels import menus, sidebar
 from .panels import phase as phase_panel
 from .panels import splats_edit as splats_edit_panel
+from .panels import splats_outside as splats_outside_panel
 from .panels import splats_playback as splats_playback_panel
 from .panels import takes as takes_panels
-from .scene import drawing, ghosts, playback
+from .scene import drawing, ghosts, outside, playback
 
 MODULES: tuple[ModuleType, ...] = (
     preferences,
@@ -34,6 +36,7 @@ MODULES: tuple[ModuleType, ...] = (
     splats_io,
     splats_render,
     splats_playback,
+    splats_outside,
     splats_edit,
     cameras_io,
     inbetween,
@@ -45,12 +48,14 @@ MODULES: tuple[ModuleType, ...] = (
     menus,
     sidebar,
     splats_playback_panel,
+    splats_outside_panel,
     splats_edit_panel,
     takes_panels,
     phase_panel,
     drawing,
     ghosts,
     playback,
+    outside,
 )
 
 

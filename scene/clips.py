@@ -59,10 +59,11 @@ def cache_of(facts: Facts) -> Path | None:
     return next((path for path in ([beside / baked.name] if beside else []) + [baked] if path.is_file()), None)
 
 
-def _read(path: Path) -> SplatCloud:
-    from ..backends.gaussian.formats import read_splats  # not before it is needed: Blender starts with this module
+def read(facts: Facts) -> SplatCloud:
+    """The cloud of the imported file or folder, as it was imported.  Raises VivantError when it is gone or broken."""
+    from ..backends.gaussian.formats import Overrides, read_splats  # not before it is needed: Blender starts with this module
 
-    return read_splats(path)
+    return read_splats(scene_of(facts), Overrides.of(facts.get("overrides", {})))
 
 
 def scene_of(facts: Facts) -> Path:
@@ -76,22 +77,22 @@ def scene_of(facts: Facts) -> Path:
 def read_clip(facts: Facts, count: int) -> Clip:
     """The frames of an object of so many splats.  Raises VivantError where they are gone or are not its own."""
     if is_sequence(facts):
-        cloud = _read(scene_of(facts))
+        cloud = read(facts)
         if not isinstance(cloud.family, Frames):
             raise VivantError(f"'{facts['path']}' is no sequence any more.", "Put its files back.")
         return FileClip(cloud)
-    return CacheClip(_cache(facts, count), lambda: _read(scene_of(facts)))
+    return CacheClip(_cache(facts, count), lambda: read(facts))
 
 
 def family_of(facts: Facts, cloud: SplatCloud) -> Frames | None:
     """The family that plays the frames for scripts and export; None where nothing is baked."""
     if is_sequence(facts):
-        family = _read(scene_of(facts)).family
+        family = read(facts).family
         return family if isinstance(family, Frames) else None
     if cache_of(facts) is None:
         return None
     cache = _cache(facts, len(cloud))
-    return cache.family(_read(scene_of(facts)) if cache.partly else cloud)
+    return cache.family(read(facts) if cache.partly else cloud)
 
 
 def _cache(facts: Facts, count: int) -> FrameCache:

@@ -74,6 +74,12 @@ def show(splats: bpy.types.Object, time: float) -> bool:
     return True
 
 
+def show_now(splats: bpy.types.Object, scene: bpy.types.Scene) -> None:
+    """Set an object's points, where this module does that, to the frame that a scene is at; `trouble` says why it cannot be."""
+    if is_played(splats):
+        _try(splats, pointclouds.time_at(splats, scene.frame_current_final))
+
+
 def _write(points: bpy.types.PointCloud, player: Player, columns: Columns) -> None:
     """Set the attributes of the columns that are not set yet."""
     count = max(map(len, columns.values()), default=0)

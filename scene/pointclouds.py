@@ -182,8 +182,7 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
     own, else 50).
     """
     moves = cloud.family
-    if moves is not None and moves.name not in FAMILY_TREES:  # shows its first frame until others are set
-        cloud = _with_room(cloud.at(moves.time_range[0]).replace(source=cloud.source), moves)
+    cloud = shown_first(cloud)
     made = bpy.data.objects.new(name, write(cloud, name))
     made.matrix_world = Matrix(axes.to_blender(cloud.source.axes).tolist()).to_4x4()
     made[KEY] = {
@@ -198,6 +197,7 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
         "extras": list(cloud.extras),
         "repairs": dict(cloud.source.repairs),
         "warnings": list(cloud.source.warnings),
+        "overrides": cloud.source.details.get("overrides", {}),
     }
     if moves is not None:
         mover = made.modifiers.new(f"Vivant Family {cloud.family.name if cloud.family else FRAMES}", "NODES")
@@ -214,6 +214,14 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
     if hasattr(made.data, "type"):  # Blender 5.3 draws splats itself
         drawer.show_viewport = drawer.show_render = False
     return made
+
+
+def shown_first(cloud: SplatCloud) -> SplatCloud:
+    """What a new datablock holds of a cloud: of one that no node group moves its first frame, until others are set."""
+    moves = cloud.family
+    if moves is None or moves.name in FAMILY_TREES:
+        return cloud
+    return _with_room(cloud.at(moves.time_range[0]).replace(source=cloud.source), moves)
 
 
 def decoder_numbers(cloud: SplatCloud) -> list[float]:
