@@ -211,6 +211,7 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
     drawer.node_group = splat_nodes.tree(materials.splats())
     compat.set_modifier_input(drawer, "SH Degree", cloud.degree)
     compat.set_modifier_input(drawer, "Antialiased", cloud.source.antialiased)
+    compat.set_modifier_input(drawer, "Moving", moves is not None)
     if hasattr(made.data, "type"):  # Blender 5.3 draws splats itself
         drawer.show_viewport = drawer.show_render = False
     return made

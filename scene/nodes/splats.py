@@ -7,18 +7,21 @@ EEVEE keeps the face order of one blended mesh, and Cycles sorts by itself.  The
 `splat_uv` is measured in standard deviations, so that the material needs five nodes.
 
 In the viewport the group gives points instead (moved by the family before it), which the viewport's
-own drawing reads; switch on 'Quads in Viewport' to see the render's quads there.
+own drawing reads; switch on 'Quads in Viewport' to see the render's quads there.  Below a Density of 1 fewer splats
+stand for all of them in both (`density`).
 """
 
 import bpy
 
 from ...backends.gaussian.render.constants import ALPHA_MIN, FRUSTUM_MARGIN, LOW_PASS
-from . import colour, screen
+from . import colour, density, screen
 from .build import Nodes, Socket, arrange, ensure
 
 NAME = "Vivant Splats"
-VERSION = 1
+VERSION = 2
 
+_DENSITY = "Share of the splats that is drawn, denser and larger to look like all of them"
+_MOVING = "The splats fade in and out: their size alone says which stay at a lower density, so that they are always the same"
 _LINEAR_LIGHT = "Emit scene-linear light (view transform Standard); off: display values as trained (view transform Raw)"
 
 
@@ -34,11 +37,15 @@ def tree(material: bpy.types.Material) -> bpy.types.NodeTree:
 def _build(g: Nodes) -> None:
     geometry = g.input("Geometry", "Geometry")
     material = g.input("Material", "Material")
+    share = g.input("Density", "Float", 1.0, min_value=0.01, max_value=1.0, subtype="FACTOR", description=_DENSITY)
     degree = g.input("SH Degree", "Int", 3, min_value=0, max_value=4, description="View-dependent colour, up to this degree")
     linear = g.input("Linear Light", "Bool", True, description=_LINEAR_LIGHT)
     smooth = g.input("Antialiased", "Bool", False, description="Trained with Mip-Splatting's low-pass compensation")
     in_viewport = g.input("Quads in Viewport", "Bool", False, description="Show the render's quads; slow over 100,000 splats")
+    moves = g.input("Moving", "Bool", False, description=_MOVING)
 
+    thinned = g.group(density.tree(), {"Geometry": geometry, "Density": share, "Moving": moves}).outputs[0]
+    geometry = g.switch("GEOMETRY", g.math("LESS_THAN", share, 1.0), geometry, thinned)
     position, to_camera, to_object = g("GeometryNodeInputPosition"), *_camera_frames(g)
     eye = g("FunctionNodeTransformPoint", ((0.0, 0.0, 0.0), to_object))
     towards = g.vector("NORMALIZE", g.vector("SUBTRACT", position, eye))
