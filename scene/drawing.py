@@ -219,7 +219,7 @@ def _pose(cloud: bpy.types.Object, view: Matrix) -> rasteriser.Pose:
     degree, antialiased = (
         (compat.get_modifier_input(drawer, name) for name in ("SH Degree", "Antialiased")) if drawer else (3, False)
     )
-    return rasteriser.Pose(view @ cloud.matrix_world, int(degree), bool(antialiased))
+    return rasteriser.Pose(view @ cloud.matrix_world, int(degree), bool(antialiased), pointclouds.is_linear(cloud))
 
 
 def _view(region: bpy.types.Region, width: int, height: int) -> View:

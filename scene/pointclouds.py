@@ -137,6 +137,7 @@ def read(points: bpy.types.PointCloud, facts: Mapping[str, Any] | None = None) -
             path=facts.get("path", ""),
             axes=facts.get("axes", "RDF"),
             antialiased=bool(facts.get("antialiased", False)),
+            details={"colour_space": "linear"} if facts.get("colour_space") == "linear" else {},
         ),
     )
 
@@ -190,6 +191,7 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
         "path": cloud.source.path,
         "axes": cloud.source.axes,
         "antialiased": cloud.source.antialiased,
+        "colour_space": "linear" if cloud.source.linear else "",
         "family": cloud.family.name if cloud.family else FRAMES if moves else "",
         "moves_by": moves.name if moves else "",
         "time_range": list(moves.time_range) if moves else [],
@@ -211,6 +213,7 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
     drawer.node_group = splat_nodes.tree(materials.splats())
     compat.set_modifier_input(drawer, "SH Degree", cloud.degree)
     compat.set_modifier_input(drawer, "Antialiased", cloud.source.antialiased)
+    compat.set_modifier_input(drawer, "Linear Colours", cloud.source.linear)
     compat.set_modifier_input(drawer, "Moving", moves is not None)
     if hasattr(made.data, "type"):  # Blender 5.3 draws splats itself
         drawer.show_viewport = drawer.show_render = False
@@ -253,6 +256,12 @@ def facts_of(splats: bpy.types.Object) -> dict[str, Any]:
     """What `to_object` noted on an object; empty for other objects."""
     noted = splats.get(KEY)
     return noted.to_dict() if hasattr(noted, "to_dict") else {}
+
+
+def is_linear(splats: bpy.types.Object) -> bool:
+    """Whether an object's colours are linear light, not display values."""
+    noted = splats.get(KEY)
+    return bool(noted) and noted.get("colour_space") == "linear"
 
 
 def is_splats(candidate: bpy.types.Object | None) -> bool:

@@ -111,7 +111,11 @@ void main()
 
   uv = corner * reach;
   vec2 offset = uv.x * sigma.x * axis + uv.y * sigma.y * vec2(-axis.y, axis.x);
-  colour = vec4(colour_of(splat, normalize(mean.xyz - eye.xyz), eye.w), opacity);
+  vec3 rgb = colour_of(splat, normalize(mean.xyz - eye.xyz), eye.w);
+  if (of(clouds, cloud + 4).y > 0.0) {  /* linear light becomes display values */
+    rgb = mix(1.055 * pow(rgb, vec3(1.0 / 2.4)) - 0.055, rgb * 12.92, vec3(lessThan(rgb, vec3(0.0031308))));
+  }
+  colour = vec4(rgb, opacity);
   gl_Position = vec4(ndc.xy + 2.0 * offset / picture, ndc.z, 1.0);
 }
 """
@@ -261,17 +265,18 @@ class Splats:
 
 @dataclass(frozen=True)
 class Pose:
-    """A cloud in this view: its object-to-view matrix, the SH degree to show, Mip-Splatting's compensation."""
+    """A cloud in this view: its object-to-view matrix, the SH degree to show, Mip-Splatting's compensation, linear colours."""
 
     to_view: Matrix
     degree: int
     antialiased: bool
+    linear: bool = False
 
     def texels(self) -> Floats:
-        """Five texels: the matrix's rows; the eye in the cloud's space, and the degree; the compensation."""
+        """Five texels: the matrix's rows; the eye in the cloud's space, and the degree; the compensation, whether linear."""
         eye = self.to_view.inverted_safe().translation
         values = [*self.to_view[0], *self.to_view[1], *self.to_view[2], *eye, min(self.degree, MAX_DEGREE)]
-        return np.array([*values, self.antialiased, 0, 0, 0], np.float32).reshape(5, 4)
+        return np.array([*values, self.antialiased, self.linear, 0, 0], np.float32).reshape(5, 4)
 
 
 def near_of(projection: Matrix) -> float:

@@ -23,6 +23,7 @@ VERSION = 2
 _DENSITY = "Share of the splats that is drawn, denser and larger to look like all of them"
 _MOVING = "The splats fade in and out: their size alone says which stay at a lower density, so that they are always the same"
 _LINEAR_LIGHT = "Emit scene-linear light (view transform Standard); off: display values as trained (view transform Raw)"
+_LINEAR_COLOURS = "The file holds colours as linear light, not as display values"
 
 
 def tree(material: bpy.types.Material) -> bpy.types.NodeTree:
@@ -41,6 +42,7 @@ def _build(g: Nodes) -> None:
     degree = g.input("SH Degree", "Int", 3, min_value=0, max_value=4, description="View-dependent colour, up to this degree")
     linear = g.input("Linear Light", "Bool", True, description=_LINEAR_LIGHT)
     smooth = g.input("Antialiased", "Bool", False, description="Trained with Mip-Splatting's low-pass compensation")
+    in_light = g.input("Linear Colours", "Bool", False, description=_LINEAR_COLOURS)
     in_viewport = g.input("Quads in Viewport", "Bool", False, description="Show the render's quads; slow over 100,000 splats")
     moves = g.input("Moving", "Bool", False, description=_MOVING)
 
@@ -50,7 +52,8 @@ def _build(g: Nodes) -> None:
     eye = g("FunctionNodeTransformPoint", ((0.0, 0.0, 0.0), to_object))
     towards = g.vector("NORMALIZE", g.vector("SUBTRACT", position, eye))
     rgb = g.group(colour.tree(), {"Direction": towards, "Degree": degree}).outputs[0]
-    rgb = g.switch("VECTOR", linear, rgb, _srgb_to_linear(g, rgb))
+    shown = g.switch("VECTOR", in_light, rgb, _linear_to_srgb(g, rgb))
+    rgb = g.switch("VECTOR", linear, shown, g.switch("VECTOR", in_light, _srgb_to_linear(g, rgb), rgb))
     opacity = g.node("FunctionNodeSeparateColor", (g.attribute("radiance:base", "FLOAT_COLOR"),)).outputs[3]
 
     quads = _quads(g, geometry, material, position, to_camera, to_object, rgb, opacity, smooth)
@@ -75,6 +78,15 @@ def _srgb_to_linear(g: Nodes, rgb: Socket) -> Socket:
     for value in g.xyz(rgb):
         curve = g.math("POWER", g.div(g.add(g.math("MAXIMUM", value, 0.0), 0.055), 1.055), 2.4)
         channels.append(g.switch("FLOAT", g.math("LESS_THAN", value, 0.04045), curve, g.div(value, 12.92)))
+    return g.combine(*channels)
+
+
+def _linear_to_srgb(g: Nodes, rgb: Socket) -> Socket:
+    """The inverse, of channels that are not negative."""
+    channels = []
+    for value in g.xyz(rgb):
+        curve = g.sub(g.mul(g.math("POWER", value, 1 / 2.4), 1.055), 0.055)
+        channels.append(g.switch("FLOAT", g.math("LESS_THAN", value, 0.0031308), curve, g.mul(value, 12.92)))
     return g.combine(*channels)
 
 

@@ -304,6 +304,8 @@ def losses(cloud: SplatCloud, path: str | os.PathLike[str]) -> tuple[str, ...]:
     if cloud.extras and not form.extras:
         able = " and ".join(other.name for other in FORMATS if other.extras and other.writable)
         found.append(f"{len(cloud.extras)} extra columns are not written: only {able} holds them.")
+    if cloud.source.linear and not form.name.startswith(gltf.NAME):
+        found.append(f"That colours are linear light is not written: {form.name} files are taken for display values.")
     return (*found, *form.clips(cloud))
 
 
