@@ -55,8 +55,11 @@ class Found(NamedTuple):
 
 def sort(wanted: Wanted) -> Found:
     """The order, far to near; for any thread."""
-    order = far_first(depths_of(wanted.points.means, np.float32(wanted.lines)), wanted.near, wanted.perspective)
-    return Found(wanted, rasteriser.lay_out(wanted.points.names, order), len(order))
+    names, depths = wanted.points.names, depths_of(wanted.points.means, np.float32(wanted.lines))
+    seen = depths > wanted.near
+    if not seen.all():
+        names, depths = names[seen], depths[seen]
+    return Found(wanted, rasteriser.lay_out(names, far_first(depths, wanted.perspective)), len(names))
 
 
 @dataclass(eq=False)

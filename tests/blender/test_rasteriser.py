@@ -117,6 +117,16 @@ def test_what_lies_behind_another_object_is_hidden(card):
     assert not draw([cloud], [TURNED], lens(True)[0], occluder=0.5).any()
 
 
+@pytest.mark.parametrize("near", [0.1, -np.inf])
+def test_what_is_nearer_than_the_near_plane_has_no_place(near):
+    depths = [3, -1, 0.05, 7, 0.1, 2]
+    places = [np.array([[0, 0, -depth] for depth in part], np.float32) for part in (depths[:2], depths[2:])]
+    points = sorting.Points(np.arange(10, 16, dtype=np.float32), places)
+    found = sorting.sort(sorting.Wanted(points, ((0, 0, 1, 0),) * 2, near, near > 0))
+    expected = [13, 10, 15] if near > 0 else [13, 10, 15, 14, 12, 11]
+    assert found.texels[: found.count, 0].tolist() == expected
+
+
 # ---- a view that turns
 
 

@@ -10,30 +10,23 @@ from vivant.backends.gaussian.render.order import depths_of, far_first
 @pytest.mark.parametrize("perspective", [True, False])
 def test_the_order_begins_far_away(perspective):
     depths = np.random.default_rng(5).uniform(0.2, 50, 10_000).astype(np.float32)
-    order = far_first(depths, 0.1, perspective)
+    order = far_first(depths, perspective)
     np.testing.assert_array_equal(np.sort(order), np.arange(10_000))
     found = depths[order]
     step = found[:-1] * 1.0002 if perspective else found[:-1] + 0.001
     assert np.all(found[1:] <= step)
 
 
-@pytest.mark.parametrize("perspective", [True, False])
-def test_what_is_nearer_than_the_near_plane_has_no_place(perspective):
-    depths = np.array([3, -1, 0.05, 7, 0.1, 2, np.nan], np.float32)
-    assert far_first(depths, 0.1, perspective).tolist() == [3, 0, 5]
-
-
 def test_parallel_views_show_what_lies_behind_the_eye():
-    assert far_first(np.array([3, -1, 7], np.float32), -np.inf, False).tolist() == [2, 0, 1]
+    assert far_first(np.array([3, -1, 7], np.float32), False).tolist() == [2, 0, 1]
 
 
 def test_equal_depths_keep_their_order():
-    assert far_first(np.full(5, 2, np.float32), 0.1, True).tolist() == [0, 1, 2, 3, 4]
+    assert far_first(np.full(5, 2, np.float32), True).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_nothing_has_an_order():
-    assert far_first(np.empty(0, np.float32), 0.1, True).tolist() == []
-    assert far_first(np.full(3, -1, np.float32), 0.1, True).tolist() == []
+    assert far_first(np.empty(0, np.float32), True).tolist() == []
 
 
 def test_depths_are_measured_along_each_clouds_own_line():

@@ -31,20 +31,16 @@ def depths_of(clouds: Sequence[Floats], lines: Sequence[Floats]) -> Floats:
     return depths
 
 
-def far_first(depths: Floats, near: float, perspective: bool) -> NDArray[np.intp]:
-    """Indices of those of N depths that lie beyond `near` (in perspective > 0), the largest first.
+def far_first(depths: Floats, perspective: bool) -> NDArray[np.intp]:
+    """Indices of N depths, the largest first; in perspective all are positive.
 
     In perspective 1/5000 of the distance is told apart over 12 octaves, without it 1/65536 of the whole depth;
     what is equal at that keeps its order.
     """
-    seen = depths > near
-    kept = None if seen.all() else np.flatnonzero(seen)
-    if kept is not None:
-        depths = depths[kept]
     if not len(depths):
         return np.empty(0, np.intp)
-    scale = np.log(depths) if perspective else depths
+    scale = np.log(depths) if perspective else depths.copy()
     low, high = scale.min(), scale.max()
-    keys = ((high - scale) * (STEPS / max(high - low, 1e-12))).astype(np.uint16)
-    order = np.argsort(keys, kind="stable")
-    return order if kept is None else kept[order]
+    np.subtract(high, scale, out=scale)
+    scale *= np.float32(STEPS) / max(high - low, np.float32(1e-12))
+    return np.argsort(scale.astype(np.uint16), kind="stable")
