@@ -39,7 +39,8 @@ def bake(splats: bpy.types.Object, samples: int, most: int, cameras: NDArray[np.
     told = pointclouds.facts_of(splats)
     path = _folder(most) / clips.cache_name(told, "" if cameras is None else hashlib.sha256(cameras.tobytes()).hexdigest())
     times = clips.times(told).tolist()
-    return engine().submit("splats.bake", *cache_writer.request(clips.scene_of(told), path, times, None, cameras, most))
+    said = told.get("overrides", {})
+    return engine().submit("splats.bake", *cache_writer.request(clips.scene_of(told), path, times, None, cameras, most, said))
 
 
 def take(splats: bpy.types.Object, job: Job) -> dict[str, object]:
@@ -165,8 +166,9 @@ class VIVANT_OT_splats_fit(JobOperator, bpy.types.Operator):
         from ..backends.gaussian import fit_job
 
         self._name = context.active_object.name
-        scene = clips.scene_of(pointclouds.facts_of(context.active_object))
-        return engine(context).submit("splats.fit", *fit_job.request(scene, self.form))
+        facts = pointclouds.facts_of(context.active_object)
+        request = fit_job.request(clips.scene_of(facts), self.form, overrides=facts.get("overrides"))
+        return engine(context).submit("splats.fit", *request)
 
     def finish(self, context: bpy.types.Context, job: Job) -> None:
         splats = bpy.data.objects.get(self._name)

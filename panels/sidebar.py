@@ -94,6 +94,7 @@ class VIVANT_PT_splats(Tab, bpy.types.Panel):
         column = self.layout.column()
         column.scale_y = 1.2
         column.operator("vivant.splats_render", icon="RENDER_STILL")
+        column.operator("vivant.splats_export", text="Export Splats…", icon="EXPORT")
 
 
 class VIVANT_PT_splats_look(Tab, bpy.types.Panel):
