@@ -25,6 +25,11 @@ class VIVANT_PG_scene(bpy.types.PropertyGroup):
         default="//plates/plate_####.exr",
         subtype="FILE_PATH",
     )
+    plates_behind: bpy.props.BoolProperty(
+        name="Hide Behind Objects",
+        description="Leave out of plates what lies behind the scene's other objects, so that they fit over a render of those",
+        default=True,
+    )
     solver: bpy.props.EnumProperty(
         name="Solver", description="What fills gaps from the tab and the menus", items=solver_items(), default=AUTO
     )

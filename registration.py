@@ -27,6 +27,7 @@ from .panels import phase as phase_panel
 from .panels import splats_edit as splats_edit_panel
 from .panels import splats_outside as splats_outside_panel
 from .panels import splats_playback as splats_playback_panel
+from .panels import splats_render as splats_render_panel
 from .panels import takes as takes_panels
 from .scene import drawing, ghosts, outside, playback
 
@@ -50,6 +51,7 @@ MODULES: tuple[ModuleType, ...] = (
     menus,
     sidebar,
     splats_playback_panel,
+    splats_render_panel,
     splats_outside_panel,
     splats_edit_panel,
     takes_panels,

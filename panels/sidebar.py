@@ -91,9 +91,6 @@ class VIVANT_PT_splats(Tab, bpy.types.Panel):
                 paragraph(box, context, f"{name} ({number:,})", icon="TOOL_SETTINGS")
             for warning in facts.get("warnings", ()):
                 paragraph(box, context, warning, icon="ERROR")
-        column = self.layout.column()
-        column.scale_y = 1.2
-        column.operator("vivant.splats_render", icon="RENDER_STILL")
         column.operator("vivant.splats_export", text="Export Splats…", icon="EXPORT")
 
 
@@ -113,7 +110,6 @@ class VIVANT_PT_splats_look(Tab, bpy.types.Panel):
         column = layout.column()
         for name in ("SH Degree", "Linear Light", "Antialiased", "Quads in Viewport"):
             compat.draw_modifier_input(column, drawer, name)
-        layout.operator("vivant.display_setup", icon="COLOR")
         column = layout.column()
         column.prop(context.scene.vivant, "viewport_splats")
         if drawing.trouble:
