@@ -25,6 +25,7 @@ from bpy.app.handlers import persistent
 from mathutils import Matrix
 from numpy.typing import NDArray
 
+from ..backends.gaussian import density
 from ..backends.gaussian.render.constants import ALPHA_MIN
 from . import compat, pointclouds, rasteriser, sorting
 
@@ -32,6 +33,7 @@ Floats = NDArray[np.float32]
 
 trouble = ""  # what stopped the drawing, for the panel
 drawn = 0  # splats in the viewport drawn last
+stood_for = 0  # splats that those stand for, where the viewport's budget is smaller
 
 _handle: Any = None
 _changes: dict[int, int] = {}  # session_uid -> how often an object's evaluated geometry, or a datablock, changed
@@ -44,7 +46,9 @@ class Gathered:
     """The clouds of one set of objects, as the card and the sort need them."""
 
     version: tuple[int, ...]
-    columns: list[Floats]  # _SHAPE of all splats
+    columns: list[Floats]  # _SHAPE of the splats within the budget
+    rows: list[NDArray[np.intp] | None]  # which those are of each cloud; all where None
+    whole: int  # how many there are without a budget
     origins: list[object]  # of the higher harmonics
     splats: rasteriser.Splats
     points: sorting.Points  # those worth drawing
@@ -97,8 +101,8 @@ def paint(
     may show the order of a moment ago, if it is drawn again when the viewports are.
     """
     gathered = _gather(clouds, depsgraph, budget)
-    global drawn
-    drawn = len(gathered.points.names)
+    global drawn, stood_for
+    drawn, stood_for = len(gathered.points.names), gathered.whole if gathered.whole > budget else 0
     if not drawn:
         return False
     poses = [_pose(cloud, to_view) for cloud in clouds]
@@ -129,26 +133,34 @@ def _read(
     """Read the evaluated clouds; what did not change is taken from before."""
     geometries = [cloud.evaluated_get(depsgraph).evaluated_geometry() for cloud in clouds]  # hold the points
     parts = [_points_of(geometry.pointcloud) for geometry in geometries]
+    whole = sum(len(part[0]) for part in parts)
+    rows = _within(clouds, parts, budget)
     sizes = [len(part[0]) for part in parts]
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if len(parts) > 1 else parts[0]
     means, quats, scales, base = columns
     origins = [_origin(cloud) for cloud in clouds]
 
-    bright = before is not None and before.origins == origins and np.array_equal(before.columns[3][:, :3], base[:, :3])
-    if bright and before.version[-1] == budget and all(map(np.array_equal, before.columns, columns)):
+    bright = (
+        before is not None
+        and before.origins == origins
+        and all(map(np.array_equal, before.rows, rows))
+        and np.array_equal(before.columns[3][:, :3], base[:, :3])
+    )
+    if bright and all(map(np.array_equal, before.columns, columns)):
         before.version = version
         return before
     if bright:  # harmonics are large and seldom change
         radiance, bands = before.splats.radiance, before.splats.bands
     else:
-        harmonics = [_harmonics(geometry.pointcloud, part[3]) for geometry, part in zip(geometries, parts, strict=True)]
+        read = zip(geometries, parts, rows, strict=True)
+        harmonics = [_harmonics(geometry.pointcloud, part[3], kept) for geometry, part, kept in read]
         radiance, bands = rasteriser.pack_radiance(harmonics)
-    kept = most_visible(scales, base[:, 3], budget)
+    kept = np.flatnonzero(base[:, 3] >= ALPHA_MIN)
     owners = np.repeat(np.arange(len(clouds), dtype=np.float32), sizes)
     shape = rasteriser.pack_shape(means, quats, scales, base[:, 3], owners)
     places = np.split(means[kept], np.searchsorted(kept, np.cumsum(sizes)[:-1]))
     points = sorting.Points(kept.astype(np.float32), places)
-    return Gathered(version, columns, origins, rasteriser.Splats(shape, radiance, bands), points)
+    return Gathered(version, columns, rows, whole, origins, rasteriser.Splats(shape, radiance, bands), points)
 
 
 _SHAPE = {"position": 3, "rotation": 4, "scale": 3, pointclouds.BASE: 4}
@@ -165,10 +177,31 @@ def _points_of(points: bpy.types.PointCloud | None) -> list[Floats]:
     return columns
 
 
-def _harmonics(points: bpy.types.PointCloud | None, base: Floats) -> list[Floats]:
-    """All coefficients of a cloud, as columns."""
+def _within(clouds: Sequence[bpy.types.Object], parts: list[list[Floats]], budget: int) -> list[NDArray[np.intp] | None]:
+    """Thin the clouds' columns, in place, to a budget of splats that look like all of them; which rows stay of each."""
+    whole = sum(len(part[0]) for part in parts)
+    if whole <= budget:
+        return [None] * len(parts)
+    weights = [
+        density.weights(scales, None if pointclouds.mover_of(cloud) else base[:, 3])
+        for cloud, (_, _, scales, base) in zip(clouds, parts, strict=True)
+    ]
+    share = density.shares(np.concatenate(weights), budget / whole)
+    rows = []
+    for part, own in zip(parts, np.split(share, np.cumsum([len(weight) for weight in weights])[:-1]), strict=True):
+        kept = density.chosen(own)
+        means, quats, scales, base = (column[kept] for column in part)
+        scales, base[:, 3] = density.compensated(scales, base[:, 3], own[kept])
+        part[:] = means, quats, scales, base
+        rows.append(kept)
+    return rows
+
+
+def _harmonics(points: bpy.types.PointCloud | None, base: Floats, kept: NDArray[np.intp] | None) -> list[Floats]:
+    """All coefficients of the splats of a cloud that are kept, as columns."""
     names = [name for name in _HIGHER if len(base) and name in points.attributes]
-    return [base[:, :3], *(pointclouds.read_attribute(points, name) for name in names)]
+    higher = (pointclouds.read_attribute(points, name) for name in names)
+    return [base[:, :3], *(column if kept is None else column[kept] for column in higher)]
 
 
 def _hide_dots(points: bpy.types.PointCloud) -> bool:
@@ -203,15 +236,6 @@ def _origin(cloud: bpy.types.Object) -> object:
     if all(modifier in ours for modifier in cloud.modifiers if modifier.show_viewport):
         return cloud.data.session_uid, _changes.get(cloud.data.session_uid, 0)
     return object()
-
-
-def most_visible(scales: Floats, opacities: Floats, budget: int) -> NDArray[np.intp]:
-    """Indices of the splats that can be seen at all; of more than `budget` those with most opacity times area."""
-    kept = np.flatnonzero(opacities >= ALPHA_MIN)
-    if len(kept) > budget:
-        weight = opacities[kept] * np.prod(scales[kept], axis=1) ** np.float32(2 / 3)
-        kept = np.sort(kept[np.argpartition(-weight, budget)[:budget]])
-    return kept
 
 
 def _pose(cloud: bpy.types.Object, view: Matrix) -> rasteriser.Pose:

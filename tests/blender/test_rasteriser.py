@@ -200,10 +200,3 @@ def test_the_thread_ends_when_drawing_does(late):
     assert any(thread.name.startswith("vivant order") for thread in threading.enumerate())
     sorting.forget()
     assert not any(thread.name.startswith("vivant order") for thread in threading.enumerate())
-
-
-def test_over_the_budget_the_faint_and_small_go_first():
-    scales = np.ones((6, 3), np.float32) * np.array([1, 1, 2, 1, 1, 1], np.float32)[:, None]
-    opacities = np.array([0.5, 0.001, 0.5, 0.9, 0.1, 0.7], np.float32)
-    assert drawing.most_visible(scales, opacities, 10).tolist() == [0, 2, 3, 4, 5]
-    assert drawing.most_visible(scales, opacities, 3).tolist() == [2, 3, 5]

@@ -7,13 +7,14 @@ import subprocess
 import sys
 
 import bpy
+import gpu
 import numpy as np
 import pytest
 
 from vivant.backends.gaussian import density
 from vivant.backends.gaussian.cloud import SplatCloud
 from vivant.backends.gaussian.render.reference import render as reference
-from vivant.scene import cameras, compat, pointclouds, together
+from vivant.scene import cameras, compat, drawing, pointclouds, together
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from pictures import load, psnr, render
@@ -148,3 +149,65 @@ def test_a_saved_file_keeps_its_density_without_vivant(scene, tmp_path):
     environment = {**os.environ, "PYTHONPATH": ""}
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, env=environment)
     np.testing.assert_array_equal(load(str(picture)), ours)
+
+
+# ---- the viewport's budget
+
+
+@pytest.fixture
+def card():
+    if not hasattr(gpu, "init"):
+        pytest.skip("before 5.2 Blender draws only in windows")
+    gpu.init()
+    yield
+    drawing._forget_all()
+
+
+def painted(scene: bpy.types.Scene, made: list[bpy.types.Object], budget: int) -> np.ndarray:
+    """The viewport's picture through the scene's camera, rows from the top."""
+    depsgraph = bpy.context.evaluated_depsgraph_get()
+    size = scene.render.resolution_x, scene.render.resolution_y
+    projection = scene.camera.calc_matrix_camera(depsgraph, x=size[0], y=size[1])
+    view = drawing.View(gpu.types.GPUOffScreen(*size, format="RGBA16F"))
+    nothing = gpu.types.Buffer("FLOAT", size[0] * size[1], np.ones(size[0] * size[1], np.float32))
+    drawing.paint(view, made, depsgraph, budget, scene.camera.matrix_world.inverted(), projection, nothing)
+    with view.plate.bind():
+        pixels = gpu.state.active_framebuffer_get().read_color(0, 0, *size, 4, 0, "FLOAT")
+    return np.array(pixels, np.float32).reshape(size[1], size[0], 4)[::-1]
+
+
+def test_within_its_budget_the_viewport_shows_what_density_would(scene, card):
+    clouds = [made_up_cloud(1500, 4, 1), made_up_cloud(1000, 9, 2)]
+    made = [place(scene, cloud) for cloud in clouds]
+    picture = painted(scene, made, 1000)
+    assert drawing.stood_for == 2500 and drawing.drawn == pytest.approx(1000, abs=30)
+
+    share = density.shares(np.concatenate([density.weights(cloud.scales, cloud.opacities) for cloud in clouds]), 0.4)
+    camera = cameras.read(scene.camera, scene, bpy.context.evaluated_depsgraph_get())
+    views = []
+    for cloud, own, splats in zip(clouds, np.split(share, [1500]), made, strict=True):
+        kept = density.chosen(own)
+        scales, opacities = density.compensated(cloud.scales[kept], cloud.opacities[kept], own[kept])
+        part = cloud.select(kept).replace(scales=scales, opacities=opacities)
+        views.append((part, cameras.in_space_of(camera, splats)))
+    assert psnr(picture, reference(views)) > 50
+
+
+def test_a_budget_that_is_not_reached_changes_nothing(scene, card):
+    cloud = made_up_cloud(1500, 4)
+    made = place(scene, cloud)
+    camera = cameras.in_space_of(cameras.read(scene.camera, scene, bpy.context.evaluated_depsgraph_get()), made)
+    assert psnr(painted(scene, [made], 1500), reference([(cloud, camera)])) > 50
+    assert not drawing.stood_for
+
+
+def test_a_budget_shows_the_same_splats_of_a_moving_cloud_at_every_time(scene, card):
+    made = place(scene, made_up_cloud(1500, 4).replace(family=made_up_motion(1500)))
+    rows = []
+    for frame in (1, 9, 18):
+        scene.frame_set(frame)
+        drawing._changes.clear()
+        drawing._gathered.clear()
+        painted(scene, [made], 500)
+        rows.append(next(iter(drawing._gathered.values())).rows[0])
+    assert np.array_equal(rows[0], rows[1]) and np.array_equal(rows[0], rows[2])

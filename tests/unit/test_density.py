@@ -79,7 +79,7 @@ def test_opacity_times_area_is_kept_on_average():
 
 def test_a_capture_looks_more_like_all_of_it_than_by_chance_or_by_importance(data):
     cloud = read_splats(data / "splats" / "guitar.compressed.ply")
-    value = 0.2
+    value = 0.25
     count = int(value * len(cloud))
     seen = look(cloud)
     whole = render([(cloud, seen)])
