@@ -79,7 +79,7 @@ class VIVANT_OT_splats_export(bpy.types.Operator, ExportHelper):
         description="Write the splats where they stand in the scene; otherwise where they were in their capture",
     )
     selected_only: bpy.props.BoolProperty(
-        name="Selected Splats Only", description="Write only the splats that are selected in Edit Mode"
+        name="Selected Only", description="Write only the splats that are selected in Edit Mode"
     )
     degree: bpy.props.IntProperty(
         name="SH Degree", default=4, min=0, max=4, description="Keep colours by direction up to this degree; 0 is one colour"
@@ -89,6 +89,9 @@ class VIVANT_OT_splats_export(bpy.types.Operator, ExportHelper):
         items=(("AUTO", "Automatic", "As the format says"), *splats_io.AXES),
         description="Which way is up, where the program that will read the file expects something else than the format says",
     )
+
+    _timer: bpy.types.Timer | None = None
+    _steps: Generator[float, None, SplatCloud] | None = None
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
@@ -138,7 +141,7 @@ class VIVANT_OT_splats_export(bpy.types.Operator, ExportHelper):
             if bpy.app.background:
                 exports.write(context.scene, splats, path, choices)
                 return self._finish(path)
-            self._steps: Generator[float, None, SplatCloud] | None = exports.gather(context.scene, splats, path, choices)
+            self._steps = exports.gather(context.scene, splats, path, choices)
         except VivantError as error:
             return self._fail(error)
         self._path, self._choice, self._stopped, self._share = choices.named(path), choices, False, 0.0
@@ -168,8 +171,10 @@ class VIVANT_OT_splats_export(bpy.types.Operator, ExportHelper):
         return {"RUNNING_MODAL"}
 
     def cancel(self, context: bpy.types.Context) -> None:
+        """Blender ends the operator: its window closes, or the file browser does before anything began."""
         self._stopped = True
-        self._end(context)
+        if self._timer:
+            self._end(context)
 
     def _advance(self, context: bpy.types.Context) -> None:
         """Look at some frames; after the last one a thread writes."""

@@ -93,6 +93,8 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
     opacities: bpy.props.EnumProperty(name="Network: Opacity", items=_CHANGES, description=_LOST)
     colours: bpy.props.EnumProperty(name="Network: Color", items=_CHANGES, description=_LOST)
 
+    _timer: bpy.types.Timer | None = None
+
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         layout.use_property_split = True
@@ -166,7 +168,9 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
         return self._finish(context, clouds)
 
     def cancel(self, context: bpy.types.Context) -> None:
-        self._stop(context)
+        """Blender ends the operator: its window closes, or the file browser does before anything began."""
+        if self._timer:
+            self._stop(context)
 
     def _paths(self) -> list[pathlib.Path]:
         folder = pathlib.Path(bpy.path.abspath(self.directory))
