@@ -26,6 +26,8 @@ FAMILY = Rotor4D
 COMMENTS = ()
 BLOCK = 16
 """Coefficients of a block."""
+LONGEST = 100
+"""Width, in clips, of a splat that never fades: its opacity changes by less than 1e-4, and its rotation can still be told."""
 
 _SIZES = ("scaling_t", "scale_t")
 _SECOND = ("rot_r_{}", "rotation_r_{}")
@@ -90,7 +92,8 @@ def write(cloud: SplatCloud) -> dict[str, Floats | None]:
     family = cloud.family
     assert isinstance(family, Rotor4D)
     count = len(cloud)
-    variance = np.square(family.width, dtype=np.float64) / 2
+    longest = LONGEST * (family.time_range[1] - family.time_range[0])
+    variance = np.square(np.minimum(family.width, longest), dtype=np.float64) / 2
     found: dict[str, Floats | None] = {"t": family.center}
     if family.turning:
         left, right = np.empty((count, 4), np.float32), np.empty((count, 4), np.float32)
@@ -118,9 +121,16 @@ def clips(cloud: SplatCloud) -> list[str]:
     """Motion that is not that of a 4D Gaussian."""
     family = cloud.family
     assert isinstance(family, Rotor4D)
+    found = []
     if not family.turning and family.velocity.any():
-        return ["Velocities are not written: this file's kind of 4D Gaussians has none."]
-    return []
+        found.append("Velocities are not written: this file's kind of 4D Gaussians has none.")
+    start, end = family.time_range
+    reach, close = REACH * family.width, 1e-5 * (end - start)
+    ends = ((family.first, family.center - reach), (family.last, family.center + reach))
+    other = np.any([np.abs(np.clip(one, start, end) - np.clip(usual, start, end)) > close for one, usual in ends], axis=0)
+    if count := int(np.count_nonzero(other)):
+        found.append(f"Segments of {count:,} splats are not written: 4DGS ends each where it has faded to 5 %.")
+    return found
 
 
 def _stride(types: Collection[str]) -> int:
