@@ -104,6 +104,7 @@ FORMATS = (
         ply.decode,
         ply.encode,
         overridable=True,
+        antialiased=True,
         holds={STILL: 4, "STG": 0, "STG full": 0, "Linear": 4, "4DGS": 4, "NDGS": 4},
         extras=True,
         clips=ply_motion.clips,
@@ -115,6 +116,7 @@ FORMATS = (
         spz.decode,
         spz.encode,
         axes=spz.AXES,
+        antialiased=True,
         holds={STILL: 4},
         precision="positions 24 bits, rotations 10, scales, colours and opacities 8, SH 5 and 4",
         clips=spz.clips,
@@ -167,6 +169,7 @@ FORMATS = (
         lambda data, path: sog.is_zip(data),
         sog.decode,
         sog.encode,
+        antialiased=True,
         holds={STILL: 3},
         precision="positions 16 bits, rotations, scales and colours 8 bits, SH from a palette",
         clips=sog.clips,
@@ -177,6 +180,7 @@ FORMATS = (
         sog.is_index,
         read=sog.read,
         write=sog.write,
+        antialiased=True,
         holds={STILL: 3},
         precision="positions 16 bits, rotations, scales and colours 8 bits, SH from a palette",
         clips=sog.clips,
@@ -197,6 +201,7 @@ FORMATS = (
         read=sequence.read,
         write=sequence.write,
         overridable=True,
+        antialiased=True,
         holds=SAMPLED,
         extras=True,
         precision="as its frames, which are written as PLY; mixed linearly in between where splats stay the same",
@@ -304,6 +309,8 @@ def losses(cloud: SplatCloud, path: str | os.PathLike[str]) -> tuple[str, ...]:
     if cloud.extras and not form.extras:
         able = " and ".join(other.name for other in FORMATS if other.extras and other.writable)
         found.append(f"{len(cloud.extras)} extra columns are not written: only {able} holds them.")
+    if cloud.source.antialiased and not form.antialiased:
+        found.append(f"That the splats were trained with anti-aliasing is not written: {form.name} files cannot say it.")
     if cloud.source.linear and not form.name.startswith(gltf.NAME):
         found.append(f"That colours are linear light is not written: {form.name} files are taken for display values.")
     return (*found, *form.clips(cloud))

@@ -115,6 +115,9 @@ class Format:
     axes: str = "RDF"
     """The frame that it is written in."""
 
+    antialiased: bool = False
+    """Whether it says that splats were trained with anti-aliasing."""
+
     extras: bool = False
     """Whether columns that nobody understands are kept."""
 
