@@ -17,9 +17,9 @@ from ...common.rotations import IDENTITY
 from ...common.threads import in_blocks
 from ..cloud import Floats, SplatCloud
 from ..motion.rotor4d import REACH, Rotor4D, cut, uncut
+from . import ply_linear
 from .family_draft import FamilyDraft
 from .ply_header import Header
-from .ply_linear import time_range
 from .repair import FASTEST, LARGEST, LATEST, LONGEST_LIFE, SHORTEST_LIFE, SMALLEST_SCALE
 
 FAMILY = Rotor4D
@@ -78,13 +78,18 @@ def read(draft: FamilyDraft, columns: Mapping[str, Floats], header: Header, acti
     for name, (channel, order, k) in zip(coefficients, np.ndindex(3, waves.shape[1], BLOCK), strict=True):
         waves[:, order, k, channel] = columns[name]
     draft.reset(waves, ~(np.abs(waves) < LARGEST), 0, "colours not finite: set to 0")
-    span = time_range(draft, center)
-    span = (0.0, 10.0) if 1.0 < span[1] <= 12 else span  # the duration that its code gives to videos
-    if span != (0.0, 1.0):
+    lasts = span(center[draft.keep])
+    if lasts != (0.0, 1.0):
         draft.warnings.append(
-            f"The file does not say how long its clip is; {span[0]:g} to {span[1]:g} is taken from its times."
+            f"The file does not say how long its clip is; {lasts[0]:g} to {lasts[1]:g} is taken from its times."
         )
-    return Rotor4D(velocity, center, width, center - reach, center + reach, span, waves, turning)
+    return Rotor4D(velocity, center, width, center - reach, center + reach, lasts, waves, turning)
+
+
+def span(center: Floats) -> tuple[float, float]:
+    """First and last time of a clip whose splats have these centers."""
+    found = ply_linear.span(center)
+    return (0.0, 10.0) if 1.0 < found[1] <= 12 else found  # the duration that its code gives to videos
 
 
 def write(cloud: SplatCloud) -> dict[str, Floats | None]:
