@@ -12,8 +12,8 @@ class VIVANT_PG_scene(bpy.types.PropertyGroup):
 
     viewport_splats: bpy.props.IntProperty(
         name="Viewport Splats",
-        description="Most splats that the viewport draws; of larger clouds it leaves out the faintest and smallest. "
-        "Renders always draw all",
+        description="Most splats that the viewport draws. Of more it draws a part that stands for all, and looks like them. "
+        "Renders draw what Density says",
         default=1_000_000,
         min=1_000,
         soft_max=5_000_000,

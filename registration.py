@@ -20,6 +20,7 @@ from .operators import (
     splats_outside,
     splats_playback,
     splats_render,
+    splats_size,
     takes,
 )
 from .panels import menus, sidebar
@@ -41,6 +42,7 @@ MODULES: tuple[ModuleType, ...] = (
     splats_playback,
     splats_outside,
     splats_edit,
+    splats_size,
     cameras_io,
     inbetween,
     shots,

@@ -14,7 +14,7 @@ from bpy_extras.io_utils import ExportHelper, ImportHelper
 from ..backends.common.errors import Cancelled, VivantError
 from ..backends.gaussian.cloud import SplatCloud
 from ..engine.progress import State
-from ..scene import outside, playback, pointclouds
+from ..scene import columns, outside, playback, pointclouds
 from .job import JobOperator
 
 
@@ -66,7 +66,7 @@ class Outside(JobOperator):
         if splats := bpy.data.objects.get(self._name):
             self.take(splats, job.result())
             playback.show_now(splats, context.scene)
-            size = f"{playback.bytes_of(splats)[1] / 1e6:,.1f} MB"
+            size = f"{columns.bytes_of(splats.data) / 1e6:,.1f} MB"
             self.report({"INFO"}, f"{splats.name}: {size} stay in {self._path.name}; the .blend only says where that is.")
 
     def path(self, splats: bpy.types.Object) -> Path:

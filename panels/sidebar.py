@@ -10,7 +10,7 @@ import bpy
 from .. import preferences
 from ..operators import job as jobs
 from ..operators import retarget
-from ..scene import compat, drawing, pointclouds, takes
+from ..scene import compat, drawing, pointclouds, sizes, takes
 from . import menus
 
 ROOT = preferences.__package__
@@ -32,6 +32,11 @@ def paragraph(layout: bpy.types.UILayout, context: bpy.types.Context, text: str,
     column.scale_y = 0.8
     for index, line in enumerate(textwrap.wrap(text, characters)):
         column.label(text=line, icon=icon if index == 0 else "BLANK1" if icon != "NONE" else "NONE")
+
+
+def megabytes(count: int) -> str:
+    """Bytes for a panel."""
+    return f"{count / 1e6:,.1f} MB"
 
 
 class VIVANT_PT_jobs(Tab, bpy.types.Panel):
@@ -80,7 +85,16 @@ class VIVANT_PT_splats(Tab, bpy.types.Panel):
         column = self.layout.column(align=True)
         column.label(text=splats.name, icon="POINTCLOUD_DATA")
         count = f"{len(splats.data.points):,}"
-        for name, value in (("Splats", count), ("Format", facts.get("format")), ("Axes", facts.get("axes"))):
+        takes_up = sizes.bytes_of(splats, context.scene.vivant.viewport_splats)
+        rows = {
+            "Splats": count,
+            "Format": facts.get("format"),
+            "Axes": facts.get("axes"),
+            "In the .blend": megabytes(takes_up.inside),
+            "Other files": takes_up.outside and megabytes(takes_up.outside),
+            "Graphics card": megabytes(takes_up.card),
+        }
+        for name, value in rows.items():
             if value:
                 row = column.split(factor=0.4)
                 row.label(text=name)
@@ -108,16 +122,19 @@ class VIVANT_PT_splats_look(Tab, bpy.types.Panel):
         layout.use_property_split = True
         layout.use_property_decorate = False
         column = layout.column()
-        for name in ("SH Degree", "Linear Light", "Antialiased", "Quads in Viewport"):
-            compat.draw_modifier_input(column, drawer, name)
+        for name in ("Density", "SH Degree", "Linear Light", "Antialiased", "Quads in Viewport"):
+            if compat.has_modifier_input(drawer, name):
+                compat.draw_modifier_input(column, drawer, name)
+        if pointclouds.is_drawn_by_old(context.active_object):
+            column.operator("vivant.splats_renew", icon="FILE_REFRESH")
+        column.operator("vivant.splats_limit_degree", text="Limit SH Degree…", icon="TRASH")
         column = layout.column()
         column.prop(context.scene.vivant, "viewport_splats")
         if drawing.trouble:
             paragraph(layout, context, f"The viewport shows points: drawing splats failed. {drawing.trouble}", icon="ERROR")
-        elif drawing.drawn >= context.scene.vivant.viewport_splats:
-            paragraph(
-                layout, context, f"The viewport draws the {drawing.drawn:,} splats seen most; renders draw all.", icon="INFO"
-            )
+        elif drawing.stood_for:
+            said = f"{drawing.drawn:,} of {drawing.stood_for:,} splats stand for all in the viewport; renders draw all."
+            paragraph(layout, context, said, icon="INFO")
 
 
 class VIVANT_PT_motion(Tab, bpy.types.Panel):

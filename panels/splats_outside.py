@@ -3,8 +3,8 @@
 
 import bpy
 
-from ..scene import outside, playback, pointclouds
-from .sidebar import Tab, paragraph
+from ..scene import columns, outside, pointclouds
+from .sidebar import Tab, megabytes, paragraph
 
 
 class VIVANT_PT_splats_outside(Tab, bpy.types.Panel):
@@ -18,7 +18,7 @@ class VIVANT_PT_splats_outside(Tab, bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         splats, layout = context.active_object, self.layout
-        size = f"{playback.bytes_of(splats)[1] / 1e6:,.1f} MB"
+        size = megabytes(columns.bytes_of(splats.data))
         if not outside.is_kept(splats):
             paragraph(layout, context, f"{size} in the .blend, before compression.", icon="FILE_BLEND")
             layout.operator("vivant.splats_keep_outside", icon="UNLINKED")

@@ -6,7 +6,7 @@ import bpy
 from ..backends.gaussian.motion.timing import INPUTS
 from ..operators import splats_playback
 from ..scene import clips, compat, playback, pointclouds
-from .sidebar import Tab, paragraph
+from .sidebar import Tab, megabytes, paragraph
 
 
 class VIVANT_PT_splats_motion(Tab, bpy.types.Panel):
@@ -35,12 +35,10 @@ class VIVANT_PT_splats_motion(Tab, bpy.types.Panel):
 
     def _frames(self, context: bpy.types.Context, splats: bpy.types.Object, facts: clips.Facts) -> None:
         layout = self.layout
-        on_disk, inside = playback.bytes_of(splats)
-        frames = int(facts.get("samples", 0))
         if clips.is_sequence(facts):
-            paragraph(layout, context, f"Plays from its files; {inside / 1e6:,.1f} MB in the .blend.", icon="FILE_FOLDER")
-        elif on_disk:
-            text = f"{frames:,} frames: {on_disk / 1e6:,.1f} MB on the disk; {inside / 1e6:,.1f} MB in the .blend."
+            paragraph(layout, context, "Plays from its files.", icon="FILE_FOLDER")
+        elif cache := clips.cache_of(facts):
+            text = f"{facts['samples']:,} frames: {megabytes(cache.stat().st_size)} on the disk."
             paragraph(layout, context, text, icon="DISK_DRIVE")
         if said := playback.trouble.get(splats.name):
             paragraph(layout, context, said, icon="ERROR")

@@ -79,7 +79,7 @@ def origin_of(splats: bpy.types.Object) -> Path:
 
 def bytes_of(splats: bpy.types.Object) -> int:
     """Bytes of an object's attributes that the .blend does not hold, because they are kept outside."""
-    return 0 if not is_kept(splats) or is_edited(splats) else playback.bytes_of(splats)[1]
+    return 0 if not is_kept(splats) or is_edited(splats) else columns.bytes_of(splats.data)
 
 
 def read(path: Path, overrides: Mapping[str, Any]) -> SplatCloud:

@@ -116,14 +116,6 @@ def forget(splats: bpy.types.Object) -> None:
         player.playback.close()
 
 
-def bytes_of(splats: bpy.types.Object) -> tuple[int, int]:
-    """Bytes of an object's frame cache on the disk, and of its attributes in the .blend (before compression)."""
-    path = clips.cache_of(pointclouds.facts_of(splats))
-    widths = {"FLOAT": 1, "INT": 1, "FLOAT_VECTOR": 3, "QUATERNION": 4, "FLOAT_COLOR": 4, "FLOAT4": 4}
-    inside = sum(4 * widths.get(one.data_type, 1) * len(one.data) for one in splats.data.attributes)
-    return path.stat().st_size if path else 0, inside
-
-
 def _seen_otherwise(splats: bpy.types.Object, time: float, camera: bpy.types.Object) -> bool:
     """Whether splats that were baked for a camera's path are seen from more than a hundredth of their distance off it."""
     facts = pointclouds.facts_of(splats)

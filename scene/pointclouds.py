@@ -27,6 +27,7 @@ from . import clips, compat, materials
 from .nodes import frames as frames_nodes
 from .nodes import linear, ndgs, stg
 from .nodes import splats as splat_nodes
+from .nodes.build import STAMP
 
 Floats = NDArray[np.float32]
 
@@ -284,6 +285,26 @@ def cloud_of(splats: bpy.types.Object) -> SplatCloud:
 def drawer_of(splats: bpy.types.Object) -> bpy.types.NodesModifier | None:
     """The modifier that draws an object's splats."""
     return _modifier(splats, splat_nodes.NAME)
+
+
+def is_drawn_by_old(splats: bpy.types.Object) -> bool:
+    """Whether an object is drawn by the node group of an older Vivant."""
+    drawer = drawer_of(splats)
+    return drawer is not None and drawer.node_group.get(STAMP) != splat_nodes.VERSION
+
+
+def renew_drawer(splats: bpy.types.Object) -> None:
+    """Let this Vivant's node group draw an object's splats, with the inputs that the old one had."""
+    drawer = drawer_of(splats)
+    assert drawer is not None
+    items = drawer.node_group.interface.items_tree
+    names = [item.name for item in items if item.item_type == "SOCKET" and item.in_out == "INPUT" and item.name != "Geometry"]
+    values = {name: compat.get_modifier_input(drawer, name) for name in names}
+    drawer.node_group = splat_nodes.tree(materials.splats())
+    values |= {"Moving": mover_of(splats) is not None, "Linear Colours": is_linear(splats)}
+    for name, value in values.items():
+        if compat.has_modifier_input(drawer, name):
+            compat.set_modifier_input(drawer, name, value)
 
 
 def mover_of(splats: bpy.types.Object) -> bpy.types.NodesModifier | None:

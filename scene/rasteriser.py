@@ -191,9 +191,14 @@ def forget() -> None:
         made.cache_clear()
 
 
+def _rounded(texels: int) -> int:
+    """So many texels in whole rows."""
+    return max(1, -(-texels // ROW)) * ROW
+
+
 def _canvas(texels: int, width: int = 4) -> Floats:
     """Room for so many texels (rows x ROW, width), in whole rows; all 0."""
-    return np.zeros((max(1, -(-texels // ROW)) * ROW, width), np.float32)
+    return np.zeros((_rounded(texels), width), np.float32)
 
 
 def _upload(canvas: Floats, kind: str) -> gpu.types.GPUTexture:
@@ -232,6 +237,11 @@ def pack_shape(means: Floats, quats: Floats, scales: Floats, opacities: Floats, 
 def bands_of(coefficients: int) -> int:
     """Texels that hold one channel's first `coefficients` harmonics (no more than degree 3)."""
     return -(-min(coefficients, sh.COEFFICIENTS[MAX_DEGREE]) // 4)
+
+
+def bytes_on_card(count: int, coefficients: int) -> int:
+    """What the textures of so many splats take: their shape, so many harmonics a channel, and one view's order."""
+    return 16 * _rounded(3 * count) + 8 * _rounded(3 * bands_of(coefficients) * count) + 4 * _rounded(count)
 
 
 def pack_radiance(harmonics: Sequence[Sequence[Floats]]) -> tuple[gpu.types.GPUTexture, int]:
