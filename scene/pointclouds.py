@@ -288,9 +288,9 @@ def drawer_of(splats: bpy.types.Object) -> bpy.types.NodesModifier | None:
 
 
 def is_drawn_by_old(splats: bpy.types.Object) -> bool:
-    """Whether an object is drawn by the node group of an older Vivant."""
+    """Whether an object of this file is drawn by the node group of an older Vivant."""
     drawer = drawer_of(splats)
-    return drawer is not None and drawer.node_group.get(STAMP) != splat_nodes.VERSION
+    return drawer is not None and not splats.library and drawer.node_group.get(STAMP) != splat_nodes.VERSION
 
 
 def renew_drawer(splats: bpy.types.Object) -> None:
