@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DROPPED = ".ply;.splat;.spz;.splatv;.sog;.ksplat;.4dgs"
 # The names of all formats, which a test holds to the table: loading that would make Blender start more slowly.
 SHOWN = (
-    "*.pth;*.pt;*.ckpt;*.compressed.ply;*.ply;*.spz;*.splatv;*.glb;*.gltf;*.usdc;*.usda;*.usdz;*.usd;*.sog;*meta.json;*.4dgs;*.ksplat;"
+    "*.pth;*.pt;*.ckpt;*.compressed.ply;*.ply;*.spz;*.splatv;*.glb;*.gltf;*.usdc;*.usda;*.usdz;*.usd;*.sog;*meta.json;*lod-meta.json;*.4dgs;*.ksplat;"
     "*.zip;*.splat;*.gz"
 )
 AXES = (

@@ -24,6 +24,7 @@ import network_weights
 import test_families
 import test_formats_fourdgs
 import test_formats_ksplat
+import test_formats_sog_streamed
 import test_formats_usd_xform
 import test_network_scenes
 import torch_files
@@ -172,11 +173,18 @@ def _placed() -> Seed:
     return Seed({"a.usda": text.encode()}, "a.usda")
 
 
+def _streamed() -> Seed:
+    with tempfile.TemporaryDirectory() as folder:
+        test_formats_sog_streamed.streamed(pathlib.Path(folder), 60)
+        return _gathered(pathlib.Path(folder), "lod-meta.json")
+
+
 PACKED: dict[str, list[Callable[[], Seed]]] = {
     "ksplat": [lambda: _ksplat(0), lambda: _ksplat(1)],
     "4dgs": [lambda: _moving(0, ""), lambda: _moving(1, "deflate")],
     "Checkpoint": [lambda: _checkpoint(3), lambda: _checkpoint(4)],
     "Trained scene": [_scene],
+    "SOG with levels of detail": [_streamed],
     "USD": [_placed],
     "PLY with a network": [_decoded],
 }

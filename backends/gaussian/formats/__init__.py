@@ -33,6 +33,7 @@ from . import (
     ply_network,
     sequence,
     sog,
+    sog_streamed,
     splat,
     splatv,
     spz,
@@ -185,6 +186,7 @@ FORMATS = (
         precision="positions 16 bits, rotations, scales and colours 8 bits, SH from a palette",
         clips=sog.clips,
     ),
+    Format(sog_streamed.NAME, (sog_streamed.INDEX,), sog_streamed.is_streamed, read=sog_streamed.read, holds={STILL: 3}),
     Format(fourdgs.NAME, (".4dgs",), _starts_with(fourdgs.MAGIC), fourdgs.decode, holds={"Linear": 3}),
     Format(
         ksplat.NAME,
