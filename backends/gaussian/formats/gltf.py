@@ -195,8 +195,8 @@ def _part(
     for name in _SPZ:
         if isinstance(nested.get(name), dict):
             return _packed_part(document.view(nested[name].get("bufferView"))[0], place, unpacked)
-    if others := [name for name in extensions if "compress" in name.lower()]:
-        raise UnsupportedFormat(f"The glTF file's splats are packed by {others[0]}.", "Export them without, or as SPZ.")
+    if others := [name for name in nested if "compress" in name.lower()]:
+        raise UnsupportedFormat(f"The glTF file's splats are packed by {others[0][:60]}.", "Export them without, or as SPZ.")
 
     def column(name: str, *drafts: str) -> tuple[NDArray[Any], float] | None:
         found = next((names[key] for key in (_PREFIX + name, *drafts) if key in names), None)
@@ -308,7 +308,8 @@ def _list(table: dict[str, Any], name: str) -> list[Any]:
 
 def _values(found: tuple[NDArray[Any], float], rows: slice) -> Floats:
     values, divisor = found
-    return values[rows].astype(np.float32) / np.float32(divisor) if divisor != 1 else values[rows].astype(np.float32)
+    numbers = values[rows].astype(np.float32)
+    return np.maximum(numbers / np.float32(divisor), -1) if divisor != 1 else numbers
 
 
 def _to_linear(display: Floats) -> Floats:
