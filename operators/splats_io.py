@@ -121,10 +121,10 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
     def _overrides(self) -> Overrides:
         from ..backends.gaussian.formats import Overrides
 
-        told = [getattr(self, name) for name in ("axes", "activation", "colour_space")]
-        moves = [None if each == "AUTO" else each == "MOVE" for each in (self.opacities, self.colours)]
+        axes, activation, space = ("" if each == "AUTO" else each for each in (self.axes, self.activation, self.colour_space))
+        opacities, colours = (None if each == "AUTO" else each == "MOVE" for each in (self.opacities, self.colours))
         times = (self.first_time, self.last_time) if self.set_times else None
-        return Overrides(*("" if each == "AUTO" else each for each in told), times, *moves)
+        return Overrides(axes, activation, space, times, opacities, colours)
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         self.start_frame = context.scene.frame_start

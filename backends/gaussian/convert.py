@@ -36,8 +36,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--colour-space", default="", choices=["", "display", "linear"], help="what the colours of IN are")
     made.add_argument("--time-range", type=float, nargs=2, metavar=("FIRST", "LAST"), help="of a moving IN, in its own unit")
     for what in ("opacities", "colours"):
-        answers = {"choices": ["move", "stay"], "help": f"whether the network of a 4D-GS scene without cfg_args moves {what}"}
-        made.add_argument(f"--{what}", **answers)
+        asked = f"whether the network of a 4D-GS scene without cfg_args moves {what}"
+        made.add_argument(f"--{what}", choices=["move", "stay"], help=asked)
     made.add_argument("--at", type=float, metavar="TIME", help="write a moving cloud as it is at this time")
     made.add_argument("--frames", type=int, metavar="N", help="frames of motion that is written as samples or files (50)")
     made.add_argument("--write-axes", default="", help="the frame to write OUT in instead of its format's own")

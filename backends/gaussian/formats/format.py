@@ -65,7 +65,8 @@ class Overrides:
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Overrides:
         """Those that `told` has written down."""
-        return cls(**{name: tuple(value) if name == "time_range" else value for name, value in told.items()})
+        found: dict[str, Any] = {name: tuple(value) if name == "time_range" else value for name, value in told.items()}
+        return cls(**found)
 
     def told(self) -> dict[str, Any]:
         """What is said, by name, as plain values that can be kept."""

@@ -100,7 +100,8 @@ class Document:
     def _filled(self, values: NDArray[Any], sparse: Any) -> NDArray[Any]:
         """Values with those of a sparse accessor in their places."""
         indices, found = (sparse.get(name) if isinstance(sparse, dict) else None for name in ("indices", "values"))
-        kind = _TYPES_OF_INDICES.get(indices.get("componentType")) if isinstance(indices, dict) else None
+        code = indices.get("componentType") if isinstance(indices, dict) else None
+        kind = _TYPES_OF_INDICES.get(code) if type(code) is int else None
         if not isinstance(indices, dict) or not isinstance(found, dict) or kind is None:
             raise BrokenFile("A sparse accessor of the glTF file lacks its indices or values.", _HINT)
         count = integer(sparse, "count")

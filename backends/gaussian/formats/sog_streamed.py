@@ -90,11 +90,15 @@ def _stretches(tree: Any) -> Iterator[tuple[int, int, int]]:
         if not isinstance(levels, dict):
             raise BrokenFile(_DAMAGED, _AGAIN)
         if (stretch := levels.get(str(LEVEL))) is not None:
-            numbers = [stretch.get(name) for name in ("file", "offset", "count")] if isinstance(stretch, dict) else []
-            if not numbers or any(type(number) is not int or not 0 <= number < 1 << 40 for number in numbers):
-                raise BrokenFile(_DAMAGED, _AGAIN)
-            file, offset, count = numbers
-            yield file, offset, count
+            stretch = stretch if isinstance(stretch, dict) else {}
+            yield _number(stretch, "file"), _number(stretch, "offset"), _number(stretch, "count")
+
+
+def _number(table: dict[str, Any], name: str) -> int:
+    value = table.get(name)
+    if type(value) is not int or not 0 <= value < 1 << 40:
+        raise BrokenFile(_DAMAGED, _AGAIN)
+    return value
 
 
 def _parse(data: Bytes) -> dict[str, Any]:

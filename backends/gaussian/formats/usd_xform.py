@@ -101,7 +101,7 @@ def _made(name: str, attribute: Attribute, time: float | None) -> Matrix:
         return make(value(before))
     first, second = value(before), value(before + 1)
     if kind == "orient":
-        return make(slerp(normalise(first), normalise(second), np.float64(share)))
+        return make(slerp(normalise(first), normalise(second), np.array(share)))
     return make(first + share * (second - first))
 
 
@@ -137,7 +137,7 @@ def _turned_thrice(order: str, degrees: Matrix) -> Matrix:
 _KINDS: dict[str, tuple[int, Callable[[Any], Matrix]]] = {
     "translate": (3, _moved),
     "scale": (3, lambda sizes: _linear(np.diag(sizes))),
-    "orient": (4, lambda xyzw: _linear(matrix(normalise(np.roll(xyzw, 1))))),
+    "orient": (4, lambda xyzw: _linear(matrix(normalise(np.roll(xyzw, 1))).astype(np.float64))),
     "transform": (16, lambda rows: rows.reshape(4, 4).T),
     **{f"rotate{letter}": (1, partial(_turned, axis)) for axis, letter in enumerate("XYZ")},
     **{f"rotate{order}": (3, partial(_turned_thrice, order)) for order in ("XYZ", "XZY", "YXZ", "YZX", "ZXY", "ZYX")},
