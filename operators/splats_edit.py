@@ -190,6 +190,7 @@ class VIVANT_OT_splats_clean(SplatsEdit, bpy.types.Operator):
             ("SELECT", "Select", "Select them in Edit Mode, where Delete removes them"),
             ("DELETE", "Delete", "Remove them at once"),
         ),
+        options={"SKIP_SAVE"},  # nobody who only looks should delete as they did before
     )
     kinds: bpy.props.EnumProperty(name="Find", items=FLAWS, options={"ENUM_FLAG"}, default={item[0] for item in FLAWS})
     gap: bpy.props.FloatProperty(
