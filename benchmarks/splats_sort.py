@@ -49,7 +49,7 @@ def measure(count: int, rounds: int) -> dict[str, dict[str, float]]:
     scene.collection.objects.link(splats)
     bpy.context.view_layer.update()
     depsgraph = bpy.context.evaluated_depsgraph_get()
-    view = drawing.View(gpu.types.GPUOffScreen(*SIZE, format=rasteriser.HALF))
+    view = drawing.View(SIZE)
     empty = gpu.types.GPUOffScreen(*SIZE)
     angles = np.linspace(0, 2 * np.pi, rounds)
 

@@ -56,12 +56,17 @@ class Gathered:
 
 @dataclass(eq=False)
 class View:
-    """What one region shows."""
+    """What one region shows, and of what it is; size: width and height in pixels."""
 
-    plate: gpu.types.GPUOffScreen
+    size: tuple[int, int]
     order: sorting.Order = field(default_factory=sorting.Order)
     shown: tuple[object, ...] = ()
     depth: gpu.types.Buffer | None = None
+
+    def __post_init__(self) -> None:
+        """Make the plate; Blender's own offscreen would, in a viewport's drawing, bind the window instead of the viewport."""
+        self.plate = gpu.types.GPUTexture(self.size, format=rasteriser.HALF)
+        self.framebuffer = gpu.types.GPUFrameBuffer(color_slots=self.plate)
 
 
 def drawable(candidate: bpy.types.Object) -> bool:
@@ -82,7 +87,7 @@ def _draw() -> None:
     view = _view(context.region, width, height)
     matrices = gpu.matrix.get_model_view_matrix(), gpu.matrix.get_projection_matrix()
     if paint(view, clouds, context.evaluated_depsgraph_get(), context.scene.vivant.viewport_splats, *matrices, depth, True):
-        rasteriser.show(view.plate.texture_color, (x, y), _power_law(context.scene))
+        rasteriser.show(view.plate, (x, y), _power_law(context.scene))
 
 
 def paint(
@@ -250,10 +255,10 @@ def _view(region: bpy.types.Region, width: int, height: int) -> View:
     """The state of a region, made anew when its size changed."""
     key = region.as_pointer()
     view = _views.get(key)
-    if view is None or (view.plate.width, view.plate.height) != (width, height):
+    if view is None or view.size != (width, height):
         if len(_views) > 16:  # of regions that are no more
             _views.clear()
-        view = _views[key] = View(gpu.types.GPUOffScreen(width, height, format=rasteriser.HALF))
+        view = _views[key] = View((width, height))
     return view
 
 
@@ -270,11 +275,10 @@ def _redraw(
     wanted = (view.order.texture, *poses, *map(tuple, projection))
     if view.shown == wanted and view.depth is not None and np.array_equal(view.depth, depth):
         return
-    size = view.plate.width, view.plate.height
-    occluders = gpu.types.GPUTexture(size, format="R32F", data=depth)
-    with view.plate.bind():
-        gpu.state.active_framebuffer_get().clear(color=(0, 0, 0, 0))
-        rasteriser.draw(gathered.splats, view.order.texture, view.order.count, poses, projection, size, occluders)
+    occluders = gpu.types.GPUTexture(view.size, format="R32F", data=depth)
+    with view.framebuffer.bind():
+        view.framebuffer.clear(color=(0, 0, 0, 0))
+        rasteriser.draw(gathered.splats, view.order.texture, view.order.count, poses, projection, view.size, occluders)
     view.shown, view.depth = wanted, depth
 
 

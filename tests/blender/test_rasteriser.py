@@ -142,18 +142,16 @@ def late(monkeypatch):
 def painter(scene, made):
     """What `paint` shows of objects from a side, (H, W, 4); in one and the same view, and in another one."""
     nothing = gpu.types.Buffer("FLOAT", SIZE[0] * SIZE[1], np.ones(SIZE[0] * SIZE[1], np.float32))
-    kept = drawing.View(gpu.types.GPUOffScreen(*SIZE, format="RGBA16F"))
+    kept = drawing.View(SIZE)
 
     def paint(side, view=kept, may_be_late=True):
         depsgraph = bpy.context.evaluated_depsgraph_get()
         to_view = VIEW.inverted() @ Matrix.Rotation(side, 4, "Z")
         drawing.paint(view, made, depsgraph, 10**6, to_view, lens(True)[0], nothing, may_be_late)
-        with view.plate.bind():
-            pixels = gpu.state.active_framebuffer_get().read_color(0, 0, *SIZE, 4, 0, "FLOAT")
-        return np.array(pixels, np.float32)
+        return np.array(view.framebuffer.read_color(0, 0, *SIZE, 4, 0, "FLOAT"), np.float32)
 
     def exact(side):
-        return paint(side, drawing.View(gpu.types.GPUOffScreen(*SIZE, format="RGBA16F")), False)
+        return paint(side, drawing.View(SIZE), False)
 
     return kept, paint, exact
 
