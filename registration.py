@@ -21,6 +21,7 @@ from .operators import (
     splats_playback,
     splats_render,
     splats_size,
+    splats_stream,
     takes,
 )
 from .panels import menus, sidebar
@@ -40,6 +41,7 @@ MODULES: tuple[ModuleType, ...] = (
     splats_export,
     splats_render,
     splats_playback,
+    splats_stream,
     splats_outside,
     splats_edit,
     splats_size,

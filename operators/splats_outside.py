@@ -109,6 +109,10 @@ class VIVANT_OT_splats_find(Outside, bpy.types.Operator, ImportHelper):
             return {"RUNNING_MODAL"}
         return JobOperator.invoke(self, context, event)
 
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        blocking = bpy.app.background or context.window is None
+        return JobOperator.execute(self, context) if blocking else JobOperator.invoke(self, context, None)
+
     def path(self, splats: bpy.types.Object) -> Path:
         return Path(bpy.path.abspath(self.filepath)) if self.filepath else outside.place_of(splats)
 

@@ -67,6 +67,7 @@ class VIVANT_PT_start(Tab, bpy.types.Panel):
         column = self.layout.column()
         column.scale_y = 1.3
         column.operator("vivant.splats_import", text="Import Splats…", icon="IMPORT")
+        column.operator("vivant.splats_stream", text="Stream Large Capture…", icon="FILE_CACHE")
         paragraph(self.layout, context, "Or drop a .ply, .splat, .spz or .splatv file into the viewport.")
         self.layout.separator()
         paragraph(self.layout, context, "Select splats to play, colour and render them.", icon="POINTCLOUD_DATA")

@@ -37,6 +37,9 @@ class VIVANT_PT_splats_motion(Tab, bpy.types.Panel):
         layout = self.layout
         if clips.is_sequence(facts):
             paragraph(layout, context, "Plays from its files.", icon="FILE_FOLDER")
+        elif clips.is_streamed(facts):
+            text = f"{facts['streamed']:,} splats stream from the disk, at most {len(splats.data.points):,} are here at once."
+            paragraph(layout, context, text, icon="DISK_DRIVE")
         elif cache := clips.cache_of(facts):
             text = f"{facts['samples']:,} frames: {megabytes(cache.stat().st_size)} on the disk."
             paragraph(layout, context, text, icon="DISK_DRIVE")
@@ -47,7 +50,10 @@ class VIVANT_PT_splats_motion(Tab, bpy.types.Panel):
         if splats_playback.moved_by_network(splats):
             text = "Bake Frames Again" if facts.get("cache") else "Bake Frames"
             column.operator("vivant.splats_bake", text=text, icon="RENDER_ANIMATION")
-        column.operator("vivant.splats_fit", icon="CURVE_BEZCURVE")
+        if clips.is_streamed(facts):
+            column.operator("vivant.splats_stream_again", icon="FILE_REFRESH")
+        else:
+            column.operator("vivant.splats_fit", icon="CURVE_BEZCURVE")
 
 
 CLASSES = (VIVANT_PT_splats_motion,)

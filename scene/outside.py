@@ -22,7 +22,7 @@ from bpy.app.handlers import persistent
 
 from ..backends.common.errors import VivantError
 from ..backends.gaussian.cloud import SplatCloud
-from . import columns, compat, playback, pointclouds
+from . import clips, columns, compat, playback, pointclouds
 
 FACT = "outside"
 """The entry of an object's facts that says where its splats are: path, bytes, time and fingerprint of the file, the overrides
@@ -245,6 +245,8 @@ def _check(splats: bpy.types.Object) -> None:
         raise VivantError(
             f"'{splats.name}' is linked from another file.", "Make it local first: Object ▸ Relations ▸ Make Local."
         )
+    if clips.is_streamed(pointclouds.facts_of(splats)):
+        raise VivantError(f"'{splats.name}' streams from its file: the .blend holds but a moment of it.", "Keep it as it is.")
     if splats.mode != "OBJECT":
         raise VivantError(f"'{splats.name}' is being edited.", "Leave Edit Mode first.")
     if not len(splats.data.points):

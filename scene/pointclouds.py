@@ -272,12 +272,15 @@ def is_splats(candidate: bpy.types.Object | None) -> bool:
 
 def cloud_of(splats: bpy.types.Object) -> SplatCloud:
     """The cloud of an object, with its family, in the capture's own axes; without one where its frames are not baked.
+    Of a streamed one it is the whole cloud, from its file.
 
     Raises VivantError for other objects.
     """
     if not is_splats(splats):
         raise VivantError(f"'{splats.name}' holds no splats.", "Select an object that Vivant imported.")
     facts = facts_of(splats)
+    if clips.is_streamed(facts):
+        return clips.read(facts)
     cloud = read(splats.data, facts)
     return dataclasses.replace(cloud, family=clips.family_of(facts, cloud)) if facts.get("family") == FRAMES else cloud
 
@@ -337,4 +340,7 @@ def cloud_at(splats: bpy.types.Object, scene: bpy.types.Scene) -> SplatCloud:
     """The still cloud of an object at the scene's current frame, seen from its camera, in the object's own space."""
     time = time_at(splats, scene.frame_current_final)
     eye = scene.camera and splats.matrix_world.inverted() @ scene.camera.matrix_world.translation
+    facts = facts_of(splats)
+    if clips.is_streamed(facts):  # what is there shows all that can be seen now
+        return read(splats.data, {**facts, "family": facts["moves_by"]}).at(time, eye)
     return cloud_of(splats).at(time, eye)

@@ -141,7 +141,7 @@ def test_save_outside_keeps_an_edited_cloud_to_float_precision(extension, tmp_pa
     cloud = made(kind) if kind else samples.random_cloud(300, 3)
     splats = pointclouds.add(bpy.context, cloud.replace(sh=cloud.sh[:, :1]) if kind == "STG" else cloud)
     splats.data.name = splats.name = "cloud"
-    edits.mirror(splats, "X", (0, 0, 0))
+    edits.recolour(splats, np.eye(3), np.array([0.1, 0, 0]))
     splats.matrix_world[0][3] = 2.0
     before = pointclouds.cloud_of(splats)
     outside.save(splats, tmp_path / "edited.ply")
@@ -156,7 +156,7 @@ def test_save_outside_keeps_an_edited_cloud_to_float_precision(extension, tmp_pa
 @pytest.mark.parametrize("kind", ["STG", "STG full", "7D"])
 def test_what_a_file_would_change_is_not_saved_outside(extension, tmp_path, kind):
     splats = pointclouds.add(bpy.context, made(kind))
-    edits.mirror(splats, "X", (0, 0, 0))
+    edits.recolour(splats, np.eye(3), np.array([0.1, 0, 0]))
     before = attributes(splats)
     with pytest.raises(VivantError):
         outside.save(splats, tmp_path / "edited.ply")
