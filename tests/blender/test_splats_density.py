@@ -168,10 +168,10 @@ def painted(scene: bpy.types.Scene, made: list[bpy.types.Object], budget: int) -
     depsgraph = bpy.context.evaluated_depsgraph_get()
     size = scene.render.resolution_x, scene.render.resolution_y
     projection = scene.camera.calc_matrix_camera(depsgraph, x=size[0], y=size[1])
-    view = drawing.View(gpu.types.GPUOffScreen(*size, format="RGBA16F"))
+    view = drawing.View(size)
     nothing = gpu.types.Buffer("FLOAT", size[0] * size[1], np.ones(size[0] * size[1], np.float32))
     drawing.paint(view, made, depsgraph, budget, scene.camera.matrix_world.inverted(), projection, nothing)
-    with view.plate.bind():
+    with view.framebuffer.bind():
         pixels = gpu.state.active_framebuffer_get().read_color(0, 0, *size, 4, 0, "FLOAT")
     return np.array(pixels, np.float32).reshape(size[1], size[0], 4)[::-1]
 
