@@ -79,8 +79,9 @@ def test_merged_clouds_are_what_they_were_at_any_time(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_still_splats_stand_still_among_moving_ones(kind):
-    still, moving = made(), made(kind, 9, 2)
+@pytest.mark.parametrize("coefficients", [4, 16])
+def test_still_splats_stand_still_among_moving_ones(kind, coefficients):
+    still, moving = made(coefficients=coefficients), made(kind, 9, 2)
     whole = merged([still, moving])
     assert whole.family.name == kind
     for time in (0.0, 0.7):
