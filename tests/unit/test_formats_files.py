@@ -94,6 +94,12 @@ def spz_head(count, degree=3, version=3, streams=0):
         ("gzip of zeros", lambda: gzip.compress(bytes(200_000_000), 1)),
         ("gzip of a long ply", lambda: gzip.compress(
             b"ply\nformat ascii 1.0\nelement vertex 99999999\nproperty float x\nend_header\n" + b"0\n" * 50_000_000, 1)),
+        ("ply of empty lines", lambda: (
+            b"ply\nformat ascii 1.0\nelement a 9999999999\nelement vertex 9\nproperty float x\nproperty float y\n"
+            b"property float z\nproperty float scale_0\nproperty float rot_0\nend_header\n" + b"\n" * 20_000_000)),
+        ("ply with one line", lambda: (
+            b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\nproperty float z\n"
+            b"property float scale_0\nproperty float rot_0\nend_header\n" + b"0 " * 10_000_000)),
         ("splatv with a long list", lambda: struct.pack("<II", 0x674B, 0xFFFFFFFF) + b"[]"),
         ("splatv with a deep list", lambda: struct.pack("<II", 0x674B, 100_000) + b"[" * 100_000),
         ("splatv that claims all", lambda: (
