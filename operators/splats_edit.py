@@ -225,9 +225,10 @@ class VIVANT_OT_splats_clean(SplatsEdit, bpy.types.Operator):
         if self.action == "SELECT":
             show_selected(splats, chosen)
         else:
-            if splats.mode == "EDIT" and chosen.any():
+            shared = splats.mode == "EDIT"  # as Blender's own Delete there
+            if shared and chosen.any():
                 bpy.ops.object.mode_set(mode="OBJECT")
-            edits.keep(splats, ~chosen)
+            edits.keep(splats, ~chosen, shared)
         return (
             f"{int(chosen.sum()):,} splats {self.action.lower().removesuffix('e')}ed: {', '.join(counts) or 'no kind chosen'}."
         )
@@ -253,7 +254,7 @@ class VIVANT_OT_splats_crop(SplatsEdit, bpy.types.Operator):
 
 
 class VIVANT_OT_splats_tint(SplatsEdit, bpy.types.Operator):
-    """Grade the splats' colours from every direction; in Edit Mode those of the selected ones"""
+    """Grade the splats' colours from every direction; in Edit Mode of the selected ones, for all objects that share them"""
 
     bl_idname = "vivant.splats_tint"
     bl_label = "Tint Splats"

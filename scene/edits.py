@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Edits of splat objects: what is gathered from Blender, and where the edited cloud goes.
 
-Data stay in the capture's own axes, which the object's matrix puts upright; an edit writes into the object's datablock,
-or into a copy of it where other objects share it.  What can take long comes in steps that say what is done: closed before
+Data stay in the capture's own axes, which the object's matrix puts upright.  Of splats that objects share an edit in
+Object Mode gives the object its own, because it depends on where that stands; one in Edit Mode changes them for all, as
+Blender's own do there.  What can take long comes in steps that say what is done: closed before
 their end they have changed nothing; `common.steps.at_once` runs them to it.
 """
 
@@ -175,9 +176,10 @@ def finding_flaws(splats: bpy.types.Object, limits: clean.Limits | None = None) 
     return (yield from told("looking for flaws", clean.flaws(pointclouds.cloud_of(splats), limits)))
 
 
-def keep(splats: bpy.types.Object, mask: Mask) -> int:
+def keep(splats: bpy.types.Object, mask: Mask, shared: bool = False) -> int:
     """Delete all splats but those of the mask (N,), with every attribute; returns how many were deleted.
 
+    shared: for all objects that share them, else for this one alone.
     Raises VivantError where none or every one would go.
     """
     check_editable(splats)
@@ -187,7 +189,7 @@ def keep(splats: bpy.types.Object, mask: Mask) -> int:
         return 0
     made = compat.new_points(splats.data.name, int(mask.sum()))
     columns.copy(splats.data, made, mask)
-    _take(splats, made)
+    _take(splats, made, shared)
     return int((~mask).sum())
 
 
@@ -230,7 +232,7 @@ def _piecewise(doing: str, splats: bpy.types.Object, edit: Callable[[SplatCloud]
 def overwrite(splats: bpy.types.Object, cloud: SplatCloud) -> None:
     """Write an edited cloud of as many splats into an object; its other attributes stay."""
     check_editable(splats)
-    if splats.data.users > 1:
+    if splats.data.users > 1 and splats.mode == "OBJECT":
         splats.data = splats.data.copy()
     pointclouds.fill(splats.data, cloud)
     facts = pointclouds.facts_of(splats)
@@ -253,8 +255,8 @@ def check_editable(splats: bpy.types.Object) -> None:
         )
 
 
-def _take(splats: bpy.types.Object, made: bpy.types.PointCloud) -> None:
-    """Put another datablock into an object, under the name and with the materials of the old one."""
+def _take(splats: bpy.types.Object, made: bpy.types.PointCloud, shared: bool = False) -> None:
+    """Put another datablock into an object, or all that share the old one, under its name and with its materials."""
     check_editable(splats)
     old = splats.data
     for material in old.materials:
@@ -263,7 +265,8 @@ def _take(splats: bpy.types.Object, made: bpy.types.PointCloud) -> None:
         made[key] = value
     if hasattr(old, "type"):
         made.type = old.type
-    splats.data = made
+    for user in [each for each in bpy.data.objects if each.data == old] if shared else [splats]:
+        user.data = made
     if not old.users:
         name = old.name
         bpy.data.pointclouds.remove(old)

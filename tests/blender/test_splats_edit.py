@@ -351,6 +351,26 @@ def test_a_tint_reaches_the_picture_and_only_the_selected_ones_in_edit_mode(scen
     np.testing.assert_array_equal(grey.sh[~faint], tinted.sh[~faint])
 
 
+@pytest.mark.parametrize("mode", ["OBJECT", "EDIT"])
+@pytest.mark.parametrize("edit", ["splats_tint", "splats_clean"])
+def test_edits_of_shared_splats_reach_all_objects_in_edit_mode_and_one_in_object_mode(scene, mode, edit):
+    cloud = made()
+    cloud = cloud.replace(opacities=np.where(np.arange(60) < 5, 0.001, cloud.opacities))
+    splats = placed(scene, cloud)
+    twin = bpy.data.objects.new("Twin", splats.data)
+    scene.collection.objects.link(twin)
+    blocks = len(bpy.data.pointclouds)
+    bpy.ops.object.mode_set(mode=mode)
+    properties = {"brightness": 0.5} if edit == "splats_tint" else {"action": "DELETE", "kinds": {"INVISIBLE"}}
+    assert getattr(bpy.ops.vivant, edit)(**properties) == {"FINISHED"}
+    bpy.ops.object.mode_set(mode="OBJECT")
+    own, others = pointclouds.cloud_of(splats), pointclouds.cloud_of(twin)
+    assert len(own) < 60 or not np.array_equal(own.sh, cloud.sh)
+    assert (splats.data == twin.data) == (mode == "EDIT")
+    np.testing.assert_array_equal(others.sh, (own if mode == "EDIT" else cloud).sh)
+    assert len(bpy.data.pointclouds) == blocks + (mode == "OBJECT")
+
+
 # ---- deform
 
 
