@@ -79,6 +79,14 @@ def test_a_header_that_claims_two_thousand_million_splats_is_an_error_at_once(tm
     assert seconds < 0.05 and peak < 4 << 20
 
 
+def zip_of(count, name):
+    """An archive that lists so many empty files, of which one is there."""
+    stamp = (20, 0, 0, 0, 33, 0, 0, 0, len(name), 0)
+    local = struct.pack("<4s5H3I2H", b"PK\3\4", *stamp) + name
+    entry = struct.pack("<4sH5H3I2H", b"PK\1\2", 20, *stamp) + bytes(14) + name
+    return local + entry * count + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 65535, 65535, len(entry) * count, len(local), 0)
+
+
 def spz_head(count, degree=3, version=3, streams=0):
     return struct.pack("<4sIIBBBB", b"NGSP", version, count, degree, 12, 0, streams)
 
@@ -100,6 +108,8 @@ def spz_head(count, degree=3, version=3, streams=0):
         ("ply with one line", lambda: (
             b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\nproperty float z\n"
             b"property float scale_0\nproperty float rot_0\nend_header\n" + b"0 " * 10_000_000)),
+        ("zip of many names", lambda: zip_of(400_000, b"a.ply")),
+        ("sog of many names", lambda: zip_of(300_000, b"meta.json means_l.webp")),
         ("splatv with a long list", lambda: struct.pack("<II", 0x674B, 0xFFFFFFFF) + b"[]"),
         ("splatv with a deep list", lambda: struct.pack("<II", 0x674B, 100_000) + b"[" * 100_000),
         ("splatv that claims all", lambda: (

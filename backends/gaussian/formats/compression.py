@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""gzip and Zstandard that never unpack more than they were told to expect.
+"""gzip and Zstandard that never unpack more than they were told to expect; lists of zip archives that are too long.
 
 Zstandard comes with Python from 3.14 on, and with Blender as the module `zstandard` before that.
 """
@@ -23,6 +23,12 @@ Pack = Callable[[memoryview], bytes]
 GZIP = b"\x1f\x8b"
 _GZIP_HEAD = GZIP + b"\x08\0\0\0\0\0\0\xff"  # deflate, no name, no time, made on no system in particular
 
+LARGEST_DIRECTORY = 8 << 20
+"""Bytes of a zip archive's list of files; a hundred thousand frames need less."""
+TAIL = (1 << 16) + 100
+"""Bytes at the end of a zip archive that say how long its list is."""
+_END, _END_64 = b"PK\x05\x06", b"PK\x06\x07"
+
 _BLOCK, _SAMPLE = 4 << 20, 1 << 16
 _WAYS = ((1, zlib.Z_HUFFMAN_ONLY), (4, zlib.Z_DEFAULT_STRATEGY), (6, zlib.Z_DEFAULT_STRATEGY))
 _LEVELS = (1, 5, 12)
@@ -40,6 +46,16 @@ def check_expansion(unpacked: int, packed: int) -> None:
             f"The file of {packed:,} bytes claims to unpack to {unpacked:,}, which no real capture does.",
             "It is damaged or made to exhaust memory; get it again from a source that you trust.",
         )
+
+
+def check_directory(tail: bytes) -> None:
+    """Raise BrokenFile where the list of a zip archive, told by its last TAIL bytes, is too long, before anybody reads it."""
+    end = tail.rfind(_END)
+    claims = [int.from_bytes(tail[end + 12 : end + 16], "little")] if end >= 0 else []
+    if (large := tail.rfind(_END_64, 0, max(end, 0))) >= 56:  # the record of 56 bytes before it counts instead
+        claims.append(int.from_bytes(tail[large - 56 + 40 : large - 56 + 48], "little"))
+    if any(claim > LARGEST_DIRECTORY for claim in claims):
+        raise BrokenFile("The zip archive lists more files than any capture has.", "Get it from a source that you trust.")
 
 
 def gunzip(data: Bytes, most: int) -> Bytes:
