@@ -110,6 +110,8 @@ def spz_head(count, degree=3, version=3, streams=0):
             b"property float scale_0\nproperty float rot_0\nend_header\n" + b"0 " * 10_000_000)),
         ("zip of many names", lambda: zip_of(400_000, b"a.ply")),
         ("sog of many names", lambda: zip_of(300_000, b"meta.json means_l.webp")),
+        ("gltf of many empty buffers", lambda: (
+            b'{"asset":{}, "KHR_gaussian_splatting":[' + b'"data:;base64,",' * 1_000_000 + b"0]}")),
         ("splatv with a long list", lambda: struct.pack("<II", 0x674B, 0xFFFFFFFF) + b"[]"),
         ("splatv with a deep list", lambda: struct.pack("<II", 0x674B, 100_000) + b"[" * 100_000),
         ("splatv that claims all", lambda: (
