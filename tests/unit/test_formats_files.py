@@ -112,6 +112,9 @@ def spz_head(count, degree=3, version=3, streams=0):
         ("sog of many names", lambda: zip_of(300_000, b"meta.json means_l.webp")),
         ("gltf of many empty buffers", lambda: (
             b'{"asset":{}, "KHR_gaussian_splatting":[' + b'"data:;base64,",' * 1_000_000 + b"0]}")),
+        ("usd of many short samples", lambda: (
+            b'#usda 1.0\ndef Xform "a"\n{\n    double3 xformOp:translate.timeSamples = {\n'
+            + b"".join(b"%d: (1, 2, 3),\n" % time for time in range(50_000)) + b"}\n}\n#" + b" " * (1 << 20))),
         ("splatv with a long list", lambda: struct.pack("<II", 0x674B, 0xFFFFFFFF) + b"[]"),
         ("splatv with a deep list", lambda: struct.pack("<II", 0x674B, 100_000) + b"[" * 100_000),
         ("splatv that claims all", lambda: (
