@@ -3,8 +3,9 @@
 
 import bpy
 
+from ..operators.texts import megabytes, paragraph
 from ..scene import columns, outside, pointclouds
-from .sidebar import Tab, megabytes, paragraph
+from .sidebar import Tab
 
 
 class VIVANT_PT_splats_outside(Tab, bpy.types.Panel):

@@ -3,8 +3,9 @@
 
 import bpy
 
+from ..operators.texts import paragraph
 from ..scene import plates, pointclouds, together
-from .sidebar import Tab, paragraph
+from .sidebar import Tab
 
 
 class VIVANT_PT_splats_render(Tab, bpy.types.Panel):
