@@ -10,7 +10,7 @@ import pytest
 from vivant.backends.common.errors import BrokenFile, UnsupportedFormat, VivantError
 from vivant.backends.gaussian.axes import change_axes, to_blender
 from vivant.backends.gaussian.covariance import covariances
-from vivant.backends.gaussian.formats import Overrides, checkpoint, network_scene, ply, read_splats
+from vivant.backends.gaussian.formats import Overrides, checkpoint, decode, network_scene, ply, read_splats
 from vivant.backends.gaussian.motion.control_nodes import ControlNodes
 from vivant.backends.gaussian.motion.deformation import Deformable
 from vivant.backends.gaussian.motion.hexplane import HexPlane
@@ -156,6 +156,13 @@ def test_a_scene_is_found_from_its_folder_and_from_files_in_it(tmp_path):
     assert network_scene.find(first).splats == first
     assert network_scene.find(tmp_path / "deform" / "iteration_7000" / "deform.pth").splats == first
     assert network_scene.find(tmp_path.parent) is None
+
+
+def test_bytes_are_what_they_are_wherever_the_program_runs(tmp_path, monkeypatch):
+    scene(tmp_path, waves(deformation_shapes(), 0.05))
+    file = tmp_path / "point_cloud" / "iteration_30000" / "point_cloud.ply"
+    monkeypatch.chdir(tmp_path)
+    assert decode(np.frombuffer(file.read_bytes(), np.uint8)).source.format == ply.NAME
 
 
 def test_a_scene_without_a_known_network_is_named(tmp_path):
