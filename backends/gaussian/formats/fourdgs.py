@@ -94,6 +94,7 @@ def decode(data: Bytes) -> SplatCloud:
     header = quantisation = None
     windows = np.empty((0, 2))
     chunks: list[_Chunk] = []
+    unpacked = 0
     whole = False
     for opcode, body in _records(view):
         cursor = _Cursor(body)
@@ -107,7 +108,8 @@ def decode(data: Bytes) -> SplatCloud:
         elif opcode == _WINDOWS:
             windows = np.frombuffer(cursor.take(16 * cursor.fields("I")[0]), "<f8").reshape(-1, 2)
         elif opcode == _CHUNK:
-            chunks.append(_chunk(cursor))
+            chunks.append(_chunk(cursor, unpacked, len(data)))
+            unpacked += len(chunks[-1].streams)
         elif opcode == _HARMONICS and chunks:
             chunks[-1].harmonics[cursor.fields("B")[0]] = body[1:]
         whole = opcode == 0
@@ -173,14 +175,15 @@ def _records(view: memoryview) -> Iterator[tuple[int, memoryview]]:
         yield 0, view[:0]
 
 
-def _chunk(cursor: _Cursor) -> _Chunk:
+def _chunk(cursor: _Cursor, unpacked: int, packed: int) -> _Chunk:
+    """A chunk after others of so many bytes, in a file of `packed` bytes."""
     count = cursor.fields("ddII")[3]
     packing = cursor.text()
     size, length = cursor.fields("QQ")
     body = cursor.take(length)
     if packing in ("", "none"):
         return _Chunk(count, body.tobytes())
-    check_expansion(size, len(cursor.data))
+    check_expansion(unpacked + size, packed)
     codec = {"deflate": 0, "zlib": 0, "zstd": 1}.get(packing)
     return _Chunk(count, _unpack(body, -1 if codec is None else codec, size))
 
