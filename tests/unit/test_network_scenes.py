@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Folders of scenes that networks move, and checkpoints of trainers, made in the test and read again."""
 
+import contextlib
 import pathlib
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from vivant.backends.common.errors import BrokenFile, UnsupportedFormat, VivantError
 from vivant.backends.gaussian.axes import change_axes, to_blender
 from vivant.backends.gaussian.covariance import covariances
+from vivant.backends.gaussian.edit.colour import recoloured
 from vivant.backends.gaussian.formats import Overrides, checkpoint, decode, network_scene, ply, read_splats
 from vivant.backends.gaussian.motion.control_nodes import ControlNodes
 from vivant.backends.gaussian.motion.deformation import Deformable
@@ -100,6 +102,8 @@ def test_4d_gs_without_settings_says_what_was_assumed(tmp_path, channels, moves)
     read = network_scene.read(tmp_path)
     assert ("shs_deform" in read.family.heads) == ("opacity_deform" in read.family.heads) == moves
     assert "does not say whether opacities and colours move" in read.source.warnings[0]
+    with pytest.raises(VivantError, match="network") if moves else contextlib.nullcontext():
+        recoloured(read, np.eye(3) / 2)
 
 
 @pytest.mark.parametrize("told", ["", f"Namespace({FLAGS.format(True, True)})"])
