@@ -22,9 +22,8 @@ from .. import sh
 from ..cloud import Source, SplatCloud
 from ..motion.linear import Linear
 from .compression import check_expansion, unzstd
-from .family_draft import FamilyDraft
 from .ply_header import Bytes
-from .repair import FASTEST, LATEST
+from .repair import FASTEST, LATEST, Draft
 
 NAME = "4dgs"
 AXES = "RDF"
@@ -124,7 +123,7 @@ def decode(data: Bytes) -> SplatCloud:
     bands = next((n for n in range(4) if not all(n + 1 in chunk.harmonics for chunk in chunks)), 3) if chunks else 0
     check_expansion(count * (_BYTES_A_SPLAT + 12 * ((bands + 1) ** 2 - 1)), len(data))
 
-    draft = FamilyDraft(count, (bands + 1) ** 2)
+    draft = Draft(count, (bands + 1) ** 2)
     center, sigma, motion = np.zeros(count), np.full(count, np.inf), np.zeros((count, 3))
     first, last = np.full(count, -np.inf), np.full(count, np.inf)
     reach = float(np.sqrt(-2 * np.log(cutoff)))
@@ -218,7 +217,7 @@ def _stream(cursor: _Cursor, count: int, known: Mapping[int, int]) -> tuple[int,
     return attribute, np.broadcast_to(values, (rows, channels)) if mode == 2 else np.cumsum(values, axis=0) if mode else values
 
 
-def _streams(chunk: _Chunk, draft: FamilyDraft) -> dict[int, Ints]:
+def _streams(chunk: _Chunk, draft: Draft) -> dict[int, Ints]:
     cursor, found = _Cursor(memoryview(chunk.streams)), {}
     while not cursor.ended:
         attribute, values = _stream(cursor, chunk.count, _CHANNELS)
@@ -231,7 +230,7 @@ def _streams(chunk: _Chunk, draft: FamilyDraft) -> dict[int, Ints]:
     return found
 
 
-def _still(draft: FamilyDraft, rows: slice, values: dict[int, Ints], steps: _Steps, origin: NDArray[np.float64]) -> None:
+def _still(draft: Draft, rows: slice, values: dict[int, Ints], steps: _Steps, origin: NDArray[np.float64]) -> None:
     """What does not move of a chunk."""
     draft.means[rows] = values[_POSITION] * steps.position + origin
     draft.scales[rows] = np.exp(values[_SCALE] * steps.scale)
@@ -249,7 +248,7 @@ def _still(draft: FamilyDraft, rows: slice, values: dict[int, Ints], steps: _Ste
     draft.opacities[rows] = np.clip(values[_OPACITY][:, 0] * steps.opacity, 0, 1)
 
 
-def _windows_of(index: Ints, windows: NDArray[np.float64], draft: FamilyDraft) -> NDArray[np.float64]:
+def _windows_of(index: Ints, windows: NDArray[np.float64], draft: Draft) -> NDArray[np.float64]:
     if not len(windows):
         draft.warnings.append("The file has no windows of time; its splats are there all the time.")
         return np.tile([-np.inf, np.inf], (len(index), 1))

@@ -24,7 +24,6 @@ from ..cloud import Floats, Source, SplatCloud
 from ..motion.rotor4d import Rotor4D
 from ..motion.stg import Stg
 from . import ply_dialects, ply_header, ply_motion, ply_rotor4d
-from .family_draft import FamilyDraft
 from .format import Overrides
 from .ply_header import Bytes
 from .repair import LARGEST_LOGIT, LARGEST_SCALE, SMALLEST_SCALE, Draft
@@ -73,7 +72,7 @@ def decode(data: Bytes, overrides: Overrides | None = None) -> SplatCloud:
     if too_many := len(small) > MOST_SMALL_EXTRAS:
         extras = [name for name in extras if name not in small]
 
-    draft = FamilyDraft(count, len(rest) + 1, moving)
+    draft = Draft(count, len(rest) + 1, moving)
     draft.extras = {name: np.empty(count, np.float32) for name in (*own, *extras)}
 
     def block(rows: slice) -> Counter[str]:
