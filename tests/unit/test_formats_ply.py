@@ -348,7 +348,7 @@ def test_moving_clouds_are_written_as_spacetime_gaussians(tmp_path):
 
 
 def test_the_header_follows_the_order_of_inria():
-    head = ply.encode(read(packed(columns(rest=9))))[0].decode()
+    head = next(ply.encode(read(packed(columns(rest=9))))).decode()
     names = [line.split()[-1] for line in head.splitlines() if line.startswith("property")]
     expected = ["x", "y", "z", "nx", "ny", "nz", *(f"f_dc_{i}" for i in range(3)), *(f"f_rest_{i}" for i in range(9))]
     assert names == [*expected, "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
