@@ -64,10 +64,12 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
         description="Length of a moving capture, which files do not say; 0: as many as a sequence has, else 50",
     )
 
+    # overrides are for this file: the next one, dropped in with their panel folded, would be turned or tinted unseen
     axes: bpy.props.EnumProperty(
         name="Axes",
         items=(("AUTO", "Automatic", "As the file or its format says"), *AXES),
         description="Which way is up, where the capture lies on its side or stands on its head",
+        options={"SKIP_SAVE"},
     )
     activation: bpy.props.EnumProperty(
         name="Numbers",
@@ -77,6 +79,7 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
             ("activated", "Ready to Draw", "Opacities from 0 to 1 and sizes in the scene's units, as some converters write"),
         ),
         description="How a PLY means its opacities and sizes; try the other where splats are giant or see-through blobs",
+        options={"SKIP_SAVE"},
     )
     colour_space: bpy.props.EnumProperty(
         name="Colours",
@@ -86,12 +89,15 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
             ("linear", "Linear Rec. 709", "Linear light, trained on renders or raw photographs"),
         ),
         description="What the colours are, where they look washed out or too dark",
+        options={"SKIP_SAVE"},
     )
-    set_times: bpy.props.BoolProperty(name="Set Time Range", description="Say which times of a moving capture are played")
+    set_times: bpy.props.BoolProperty(
+        name="Set Time Range", description="Say which times of a moving capture are played", options={"SKIP_SAVE"}
+    )
     first_time: bpy.props.FloatProperty(name="First Time", default=0.0, description="In the file's own unit, mostly 0 to 1")
     last_time: bpy.props.FloatProperty(name="Last Time", default=1.0, description="In the file's own unit, mostly 0 to 1")
-    opacities: bpy.props.EnumProperty(name="Network: Opacity", items=_CHANGES, description=_LOST)
-    colours: bpy.props.EnumProperty(name="Network: Colour", items=_CHANGES, description=_LOST)
+    opacities: bpy.props.EnumProperty(name="Opacity", items=_CHANGES, description=_LOST, options={"SKIP_SAVE"})
+    colours: bpy.props.EnumProperty(name="Colour", items=_CHANGES, description=_LOST, options={"SKIP_SAVE"})
 
     _timer: bpy.types.Timer | None = None
 
@@ -115,6 +121,7 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
             column.prop(self, "first_time")
             column.prop(self, "last_time")
         column = body.column(align=True)
+        column.label(text="Moved by the Network")
         column.prop(self, "opacities")
         column.prop(self, "colours")
 
