@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ...common.errors import BrokenFile
 from ...common.rotations import IDENTITY
 from ...common.threads import in_blocks
-from ..cloud import Floats, Source, SplatCloud
+from ..cloud import COLUMNS, Floats, Source, SplatCloud
 from ..motion.family import Family
 from ..motion.stg import Stg
 
@@ -93,19 +93,18 @@ class Draft:
 
         Its arrays are read-only then, so that what is written back is always what the cloud holds.
         """
-        arrays = ("means", "quats", "scales", "opacities", "sh")
         if self.moving and self.family is None:
             self.family = Stg(self.velocity, self.spin, self.center, self.width)
         if not self.keep.all():
             if not self.keep.any():
                 raise BrokenFile(f"None of the file's {len(self.keep):,} splats can be used: {self._listed()}.")
-            for name in arrays:
+            for name in COLUMNS:
                 setattr(self, name, getattr(self, name)[self.keep])
             self.extras = {name: column[self.keep] for name, column in self.extras.items()}
             self.family = self.family and self.family.select(self.keep)
         if not +self.repairs - Counter({PADDING: self.repairs[PADDING]}) and encoded is not None:
             moving = (values for values in vars(self.family).values() if isinstance(values, np.ndarray)) if self.family else ()
-            for array in (*(getattr(self, name) for name in arrays), *self.extras.values(), *moving, encoded):
+            for array in (*(getattr(self, name) for name in COLUMNS), *self.extras.values(), *moving, encoded):
                 array.flags.writeable = False
         else:
             encoded = None
