@@ -65,11 +65,13 @@ def applying(splats: bpy.types.Object, location: bool = True, rotation: bool = T
     applied = upright.inverted() @ stays.inverted() @ placed @ upright
     cloud = yield from _piecewise("applying", splats, lambda part: transformed(part, _array(applied)))
     overwrite(splats, cloud)
-    children = [(child, child.matrix_world.copy()) for child in splats.children]
-    splats.matrix_world = stays @ upright
+    world = splats.matrix_world.copy()
+    if splats.parent:  # one that is stretched shears what is in it, which place, turn and size cannot undo
+        splats.matrix_parent_inverse @= splats.matrix_basis @ world.inverted()
+    splats.matrix_basis = stays @ upright
     bpy.context.view_layer.update()
-    for child, world in children:
-        child.matrix_world = world
+    for child in splats.children:
+        child.matrix_parent_inverse = splats.matrix_world.inverted() @ world @ child.matrix_parent_inverse
 
 
 def mirroring(splats: bpy.types.Object, axis: str, about: Sequence[float]) -> Steps[None]:

@@ -153,6 +153,24 @@ def test_objects_that_share_the_splats_keep_theirs_and_children_stay(scene):
     assert twin.data != splats.data
 
 
+def test_in_a_stretched_parent_nothing_moves_nor_do_children(scene):
+    splats, parent, child = placed(scene, made(), TURNED), *(bpy.data.objects.new(name, None) for name in ("Parent", "Child"))
+    for other in (parent, child):
+        scene.collection.objects.link(other)
+    parent.matrix_world = STRETCHED
+    splats.parent, child.parent = parent, splats
+    child.location, child.rotation_euler, child.scale = (1, 2, 3), (0.1, 0.9, 0.4), (1, 2, 0.5)
+    bpy.context.view_layer.update()
+    before, where = in_world(splats), child.matrix_world.copy()
+    upright = pointclouds.to_object(made(), "Upright").matrix_world.copy()
+    bpy.ops.vivant.splats_apply()
+    check_world(before, in_world(splats))
+    np.testing.assert_allclose(splats.matrix_world, upright, atol=1e-5)
+    np.testing.assert_allclose(child.matrix_world, where, atol=1e-5)
+    parent.location.x += 1
+    check_world((before[0] + [1, 0, 0], before[1]), in_world(splats))
+
+
 def test_attributes_that_are_no_splats_stay(scene):
     splats = placed(scene, made(), STRETCHED)
     splats.data.attributes.new("segment", "INT", "POINT").data.foreach_set("value", np.arange(60, dtype=np.int32))
