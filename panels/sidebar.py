@@ -9,7 +9,7 @@ from .. import preferences
 from ..operators import job as jobs
 from ..operators import retarget, splats_io
 from ..operators.texts import megabytes, paragraph
-from ..scene import compat, drawing, pointclouds, sizes, takes
+from ..scene import compat, drawing, outside, pointclouds, sizes, takes
 from . import menus
 
 ROOT = preferences.__package__
@@ -75,6 +75,7 @@ class VIVANT_PT_splats(Tab, bpy.types.Panel):
         rows = {
             "Splats": count,
             "Format": facts.get("format"),
+            "Motion": facts.get("moves_by"),
             "Axes": AXES.get(facts.get("axes"), facts.get("axes")),
             "In the .blend": megabytes(takes_up.inside),
             "Other files": takes_up.outside and megabytes(takes_up.outside),
@@ -91,7 +92,10 @@ class VIVANT_PT_splats(Tab, bpy.types.Panel):
                 paragraph(box, context, f"{name} ({number:,})", icon="TOOL_SETTINGS")
             for warning in facts.get("warnings", ()):
                 paragraph(box, context, warning, icon="ERROR")
-        column.operator("vivant.splats_export", text="Export Splats…", icon="EXPORT")
+        if outside.is_missing(splats):  # the panel Storage, which says why, may be folded
+            paragraph(self.layout, context, outside.reason(splats), icon="ERROR")
+            self.layout.operator("vivant.splats_find", text="Find File…", icon="FILEBROWSER")
+        self.layout.operator("vivant.splats_export", text="Export Splats…", icon="EXPORT")
 
 
 class VIVANT_PT_splats_look(Tab, bpy.types.Panel):

@@ -62,6 +62,11 @@ def is_missing(splats: bpy.types.Object) -> bool:
     return is_kept(splats) and not len(splats.data.points)
 
 
+def reason(splats: bpy.types.Object) -> str:
+    """Why an object waits for its splats."""
+    return trouble.get(splats.name, f"The splats in '{place_of(splats).name}' were not read yet.")
+
+
 def place_of(splats: bpy.types.Object) -> Path:
     """The file or folder that a kept object's splats are in."""
     override = splats.override_library
