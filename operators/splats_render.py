@@ -26,7 +26,7 @@ class VIVANT_OT_splats_render(JobOperator, bpy.types.Operator):
         description="Write a multilayer EXR instead of an image: colour, mean depth and nearest depth for the compositor. "
         "# stand for the frame's digits",
         subtype="FILE_PATH",
-        options={"SKIP_SAVE"},
+        options={"SKIP_SAVE", "OUTPUT_PATH", "PATH_SUPPORTS_BLEND_RELATIVE"},
     )
     animation: bpy.props.BoolProperty(  # type: ignore[valid-type]
         name="Animation",
