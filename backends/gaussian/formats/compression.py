@@ -6,6 +6,7 @@ Zstandard comes with Python from 3.14 on, and with Blender as the module `zstand
 
 import importlib
 import struct
+import threading
 import zlib
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -29,7 +30,7 @@ TAIL = (1 << 16) + 100
 """Bytes at the end of a zip archive that say how long its list is."""
 _END, _END_64 = b"PK\x05\x06", b"PK\x06\x07"
 
-_BLOCK, _SAMPLE = 4 << 20, 1 << 16
+_BLOCK, _SAMPLE, _SLICE = 4 << 20, 1 << 16, 1 << 17
 _WAYS = ((1, zlib.Z_HUFFMAN_ONLY), (4, zlib.Z_DEFAULT_STRATEGY), (6, zlib.Z_DEFAULT_STRATEGY))
 _LEVELS = (1, 5, 12)
 
@@ -60,10 +61,50 @@ def check_directory(tail: bytes) -> None:
 
 def gunzip(data: Bytes, most: int) -> Bytes:
     """At most `most` unpacked bytes; whatever follows the stream is ignored."""
+    begin = data[: max(4 * most, _SLICE)]  # zlib copies all that it leaves, which would be the file to see how it begins
     try:
-        return np.frombuffer(zlib.decompressobj(31).decompress(data, most), np.uint8)
+        return np.frombuffer(zlib.decompressobj(31).decompress(begin, most), np.uint8)
     except zlib.error as error:
         raise BrokenFile("The gzip stream in the file is damaged.", "Download the file again.") from error
+
+
+class Unpacking:
+    """A gzip stream that a thread of its own unpacks into `content`: its beginning can be used before its end is there.
+
+    At most `size` bytes are unpacked; whatever follows them or the stream is ignored.
+    """
+
+    def __init__(self, data: Bytes, size: int) -> None:
+        self.content = np.empty(size, np.uint8)
+        self._filled, self._ended, self._more = 0, False, threading.Condition()
+        self._error: Exception | None = None
+        threading.Thread(target=self._unpack, args=(data,), daemon=True).start()
+
+    def until(self, end: int) -> int:
+        """How many bytes are there, as soon as `end` are or there are no more; raises BrokenFile for damaged streams."""
+        with self._more:
+            self._more.wait_for(lambda: self._ended or self._filled >= end)
+        if self._filled < end and self._error:
+            raise BrokenFile("The gzip stream in the file is damaged.", "Download the file again.") from self._error
+        return self._filled
+
+    def _unpack(self, data: Bytes) -> None:
+        stream, size = zlib.decompressobj(31), len(self.content)
+        try:
+            for start in range(0, len(data), _SLICE):
+                found = stream.decompress(data[start : start + _SLICE], size - self._filled)
+                self.content[self._filled : self._filled + len(found)] = np.frombuffer(found, np.uint8)
+                with self._more:
+                    self._filled += len(found)
+                    self._more.notify_all()
+                if stream.eof or self._filled == size:
+                    break
+        except (zlib.error, MemoryError) as error:
+            self._error = error
+        finally:
+            with self._more:
+                self._ended = True
+                self._more.notify_all()
 
 
 def gzipped(parts: Sequence[Any]) -> bytes:
