@@ -104,8 +104,9 @@ def losses(cloud: SplatCloud, path: str | os.PathLike[str]) -> tuple[str, ...]:
         kept = f"only degree {degree} of them" if degree else "one colour a splat"
         found.append(f"Spherical harmonics are not written: {form.name} files like this one hold {kept}.")
     if cloud.extras and not form.extras:
-        able = " and ".join(other.name for other in FORMATS if other.extras and other.writable)
-        found.append(f"{len(cloud.extras)} extra columns are not written: only {able} holds them.")
+        *able, last = (other.name for other in FORMATS if other.extras and other.writable)
+        count = "1 extra column is" if len(cloud.extras) == 1 else f"{len(cloud.extras)} extra columns are"
+        found.append(f"{count} not written: only {', '.join(able)} and {last} hold such columns.")
     if cloud.source.antialiased and not form.antialiased:
         found.append(f"That the splats were trained with anti-aliasing is not written: {form.name} files cannot say it.")
     if cloud.source.linear and not form.name.startswith(gltf.NAME):
