@@ -43,9 +43,9 @@ def steps(window):
     window.photograph("orbited")
     noted["view"] = window.view()
     late, sorting.AT_ONCE = sorting.AT_ONCE, SPLATS  # every drawing waits for its order
-    for part in (0.5, 1.0):
-        look(window, part)
-        yield 1.0
+    drawing._forget_all()  # and this one knows nothing of those before
+    look(window, 1.0)
+    yield 1.0
     window.photograph("exact")
     sorting.AT_ONCE = late
     bpy.ops.wm.save_as_mainfile(filepath=str(window.folder / "orbit.blend"))
