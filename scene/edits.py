@@ -135,20 +135,33 @@ def recolour(
     overwrite(splats, colour.faded(cloud, opacity, where))
 
 
-def cropping(splats: bpy.types.Object, body: bpy.types.Object, scene: bpy.types.Scene, keep_inside: bool = True) -> Steps[int]:
-    """Delete the splats whose centres, as they stand at the scene's frame, are outside a closed mesh (or inside it).
+def cropping(
+    splats: bpy.types.Object, bodies: Sequence[bpy.types.Object], scene: bpy.types.Scene, keep_inside: bool = True
+) -> Steps[int]:
+    """Delete the splats whose centres, as they stand at the scene's frame, are outside all closed meshes (or inside any).
 
-    Returns how many were deleted.  Raises VivantError for anything but a closed mesh, and where nothing would be left.
+    Returns how many were deleted.  Raises VivantError for anything but closed meshes, and where nothing would be left.
     """
     check_editable(splats)
-    within = yield from enclosed_by(splats, body, scene)
+    within = yield from enclosed_by(splats, bodies, scene)
     return keep(splats, within if keep_inside else ~within)
 
 
-def enclosed_by(splats: bpy.types.Object, body: bpy.types.Object, scene: bpy.types.Scene) -> Steps[Mask]:
-    """Which splats (N,) lie inside a closed mesh object, modifiers included, at the scene's frame."""
+def enclosed_by(splats: bpy.types.Object, bodies: Sequence[bpy.types.Object], scene: bpy.types.Scene) -> Steps[Mask]:
+    """Which splats (N,) lie inside any of closed mesh objects, modifiers included, at the scene's frame."""
+    if _singular(splats.matrix_world):
+        raise VivantError(f"'{splats.name}' is flattened: its scale is zero along an axis.", "Give every axis a scale.")
+    points, within = pointclouds.cloud_at(splats, scene).means, np.zeros(len(splats.data.points), bool)
+    for body in bodies:
+        found = inside(points, *_surface(body, splats))
+        within |= yield from told(f"looking what is in '{body.name}'", found)
+    return within
+
+
+def _surface(body: bpy.types.Object, splats: bpy.types.Object) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Vertices (V, 3) of a mesh object as it is evaluated, in the splats' own space, and triangles (T, 3)."""
     if body.type != "MESH":
-        raise VivantError(f"'{body.name}' is no mesh.", "Select a closed mesh besides the splats.")
+        raise VivantError(f"'{body.name}' is no mesh.", "Select closed meshes besides the splats.")
     evaluated = body.evaluated_get(bpy.context.evaluated_depsgraph_get())
     mesh = evaluated.to_mesh()
     try:
@@ -158,9 +171,7 @@ def enclosed_by(splats: bpy.types.Object, body: bpy.types.Object, scene: bpy.typ
     finally:
         evaluated.to_mesh_clear()
     to_local = _array(splats.matrix_world.inverted() @ body.matrix_world)
-    corners = vertices.reshape(-1, 3) @ to_local[:3, :3].T + to_local[:3, 3]
-    found = inside(pointclouds.cloud_at(splats, scene).means, corners, triangles)
-    return (yield from told("looking what is inside", found))
+    return vertices.reshape(-1, 3) @ to_local[:3, :3].T + to_local[:3, 3], triangles.reshape(-1, 3)
 
 
 def deforming(splats: bpy.types.Object, deformer: bpy.types.Object) -> Steps[None]:

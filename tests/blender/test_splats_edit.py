@@ -336,6 +336,28 @@ def test_a_crop_keeps_what_is_in_the_mesh_at_this_frame(scene, keep):
     assert splats.data.materials.keys() == [] and pointclouds.drawer_of(splats)
 
 
+@pytest.mark.parametrize("keep", ["INSIDE", "OUTSIDE"])
+def test_a_crop_by_several_bodies_goes_by_all_of_them(scene, keep):
+    """Boxes that overlap, one of them inside out, and one flat: what is in any counts."""
+    cloud = made(count=3000)
+    splats = placed(scene, cloud, STRETCHED)
+    world, _ = in_world(splats)
+    inside = np.zeros(3000, bool)
+    for scale in ((0.7, 0.5, -0.9), (0.4, 0.9, 0.3), (1, 1, 0)):
+        bpy.ops.mesh.primitive_cube_add(size=2)
+        body = bpy.context.active_object
+        body.matrix_world = box = Matrix.LocRotScale((0.3, -0.1, 0), Euler((0.3, 0.2, 0.1)), scale)
+        if scale[2]:
+            inside |= np.abs((np.linalg.inv(box) @ np.column_stack([world, np.ones(3000)]).T)[:3]).max(axis=0) < 1
+    for other in scene.objects:
+        other.select_set(True)
+    bpy.context.view_layer.objects.active = splats
+    bpy.context.view_layer.update()
+    bpy.ops.vivant.splats_crop(keep=keep)
+    assert 100 < inside.sum() < 2900
+    np.testing.assert_array_equal(pointclouds.cloud_of(splats).means, cloud.means[inside if keep == "INSIDE" else ~inside])
+
+
 def test_a_crop_that_leaves_nothing_and_an_open_mesh_are_refused(scene):
     splats = placed(scene, made())
     bpy.ops.mesh.primitive_cube_add(size=0.01, location=(50, 0, 0))
@@ -348,6 +370,9 @@ def test_a_crop_that_leaves_nothing_and_an_open_mesh_are_refused(scene):
     splats.select_set(True)
     bpy.context.view_layer.objects.active = splats
     refused(bpy.ops.vivant.splats_crop, "holes")
+    splats.scale.x = 0
+    bpy.context.view_layer.update()
+    refused(bpy.ops.vivant.splats_crop, "flattened")
 
 
 # ---- tint
