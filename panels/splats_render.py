@@ -22,7 +22,7 @@ class VIVANT_PT_splats_render(Tab, bpy.types.Panel):
             paragraph(layout, context, "Add a camera: every picture is seen through it.", icon="ERROR")
             layout.operator("vivant.cameras_import", text="Import Cameras…", icon="OUTLINER_DATA_CAMERA")
         paragraph(layout, context, "F12 draws the splats among meshes and lights, by EEVEE or Cycles.", icon="RENDER_STILL")
-        if scene.render.engine == "CYCLES" and (layers := scene.cycles.transparent_max_bounces) < colour.LAYERS:
+        if context.engine == "CYCLES" and (layers := scene.cycles.transparent_max_bounces) < colour.LAYERS:
             paragraph(layout, context, f"Cycles sees through {layers} splats on a ray; what is behind is black.", icon="ERROR")
             layout.prop(scene.cycles, "transparent_max_bounces", text="Splats on a Ray")
         layout.operator("vivant.display_setup", icon="COLOR")
