@@ -21,14 +21,14 @@ import vivant.scene.takes
 from vivant import api, registration
 from vivant.backends.motion.formats.bvh import write_bvh
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-sys.path.insert(0, str(ROOT / "tests" / "unit"))
-sys.path.insert(0, str(ROOT / "tests" / "blender"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "unit"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import samples
 from posing import turning_rig
 from small_human import body
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTING = (ROOT / "docs" / "scripting.md").read_text("utf8")
 SPLATS = (ROOT / "docs" / "splats.md").read_text("utf8")
