@@ -46,10 +46,11 @@ FLAWS = (
 
 
 class With(NamedTuple):
-    """The one other selected object that an edit goes by: which it may be, and what to say where there is none."""
+    """The other selected object, or objects, that an edit goes by: which they may be, and what to say where there are none."""
 
     able: Callable[[bpy.types.Object], bool]
     ask: str
+    many: bool = False
 
 
 class SplatsEdit(InSlices):
@@ -69,16 +70,18 @@ class SplatsEdit(InSlices):
         if context.active_object.mode not in cls.modes:
             cls.poll_message_set("Leave Edit Mode first")
             return False
-        if cls.other and cls.selected(context) is None:
+        if cls.other and not cls.selected(context):
             cls.poll_message_set(cls.other.ask)
             return False
         return True
 
     @classmethod
-    def selected(cls, context: bpy.types.Context) -> bpy.types.Object | None:
-        """The one other object that the edit goes by."""
-        found = [one for one in context.selected_objects if one != context.active_object and cls.other and cls.other.able(one)]
-        return found[0] if len(found) == 1 else None
+    def selected(cls, context: bpy.types.Context) -> list[bpy.types.Object]:
+        """The other objects that the edit goes by; none where they are too many."""
+        if cls.other is None:
+            return []
+        found = [one for one in context.selected_objects if one != context.active_object and cls.other.able(one)]
+        return found if cls.other.many or len(found) == 1 else []
 
     def submit(self, context: bpy.types.Context) -> Filling[str]:
         return Filling(self.edit(context, context.active_object))
@@ -131,17 +134,10 @@ class VIVANT_OT_splats_merge(SplatsEdit, bpy.types.Operator):
     bl_idname = "vivant.splats_merge"
     bl_label = "Merge Splats"
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if not super().poll(context):
-            return False
-        if not _others(context):
-            cls.poll_message_set("Select more than one object with splats")
-            return False
-        return True
+    other = With(pointclouds.is_splats, "Select more than one object with splats", many=True)
 
     def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
-        others = _others(context)
+        others = self.selected(context)
         count = len(others) + 1
         yield from edits.merging(splats, others)
         return f"{splats.name}: {count} objects merged, {len(splats.data.points):,} splats."
@@ -249,7 +245,7 @@ class VIVANT_OT_splats_clean(SplatsEdit, bpy.types.Operator):
 
 
 class VIVANT_OT_splats_crop(SplatsEdit, bpy.types.Operator):
-    """Delete the splats outside (or inside) the other selected object, a closed mesh, as they stand at this frame"""
+    """Delete the splats outside (or inside) the other selected objects, closed meshes, as they stand at this frame"""
 
     bl_idname = "vivant.splats_crop"
     bl_label = "Crop Splats by Object"
@@ -257,14 +253,13 @@ class VIVANT_OT_splats_crop(SplatsEdit, bpy.types.Operator):
     keep: bpy.props.EnumProperty(
         name="Keep",
         description="Which splats stay",
-        items=(("INSIDE", "Inside", "Delete what is outside"), ("OUTSIDE", "Outside", "Delete what is inside")),
+        items=(("INSIDE", "Inside", "Delete what is in none of them"), ("OUTSIDE", "Outside", "Delete what is in any of them")),
     )
 
-    other = With(lambda one: one.type == "MESH", "Select one closed mesh first and the splats last")
+    other = With(lambda one: one.type == "MESH", "Select closed meshes first and the splats last", many=True)
 
     def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
-        body = self.selected(context)
-        count = yield from edits.cropping(splats, body, context.scene, self.keep == "INSIDE")
+        count = yield from edits.cropping(splats, self.selected(context), context.scene, self.keep == "INSIDE")
         return f"{splats.name}: {count:,} splats deleted, {len(splats.data.points):,} left."
 
 
@@ -304,7 +299,7 @@ class VIVANT_OT_splats_deform(SplatsEdit, bpy.types.Operator):
     )
 
     def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
-        deformer = self.selected(context)
+        (deformer,) = self.selected(context)
         yield from edits.deforming(splats, deformer)
         return f"{splats.name}: deformed as {deformer.name} is at this frame."
 
@@ -341,11 +336,6 @@ def show_selected(splats: bpy.types.Object, chosen: edits.Mask) -> None:
     edits.select(splats, chosen)
     if splats.mode == "OBJECT":
         bpy.ops.object.mode_set(mode="EDIT")
-
-
-def _others(context: bpy.types.Context) -> list[bpy.types.Object]:
-    """Selected splats besides the active ones."""
-    return [other for other in context.selected_objects if other != context.active_object and pointclouds.is_splats(other)]
 
 
 CLASSES = (
