@@ -57,8 +57,7 @@ def decode(data: Bytes) -> SplatCloud:
 
 def encode(cloud: SplatCloud) -> list[bytes]:
     """Largest and most opaque first, as its viewers expect; spherical harmonics have no place in the format."""
-    cloud = change_axes(cloud, AXES)
-    cloud = cloud.select(np.argsort(-cloud.scales.prod(axis=1) * cloud.opacities, kind="stable"))
+    cloud = largest_first(change_axes(cloud, AXES))
     table = np.empty(len(cloud), _RECORD)
     table["mean"] = cloud.means
     table["scale"] = cloud.scales
@@ -70,6 +69,16 @@ def encode(cloud: SplatCloud) -> list[bytes]:
 
 def clips(cloud: SplatCloud) -> list[str]:
     """What of a cloud is out of the format's range."""
+    return clipped_colours(cloud, NAME)
+
+
+def largest_first(cloud: SplatCloud) -> SplatCloud:
+    """The cloud in the order in which viewers of these formats show it while it loads: by volume times opacity."""
+    return cloud.select(np.argsort(-cloud.scales.prod(axis=1) * cloud.opacities, kind="stable"))
+
+
+def clipped_colours(cloud: SplatCloud, name: str) -> list[str]:
+    """What becomes of display colours beyond 0 to 1 in a format that keeps them as bytes."""
     rgb = sh.to_rgb(cloud.sh[:, 0])
     clipped = rgb.min(initial=0) < -0.002 or rgb.max(initial=1) > 1.002
-    return [f"Colours darker than black or brighter than white are clipped: {NAME} files hold no others."] if clipped else []
+    return [f"Colours darker than black or brighter than white are clipped: {name} files hold no others."] if clipped else []
