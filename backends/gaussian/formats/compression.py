@@ -32,7 +32,7 @@ _END, _END_64 = b"PK\x05\x06", b"PK\x06\x07"
 
 _BLOCK, _SAMPLE, _SLICE = 4 << 20, 1 << 16, 1 << 17
 _WAYS = ((1, zlib.Z_HUFFMAN_ONLY), (4, zlib.Z_DEFAULT_STRATEGY), (6, zlib.Z_DEFAULT_STRATEGY))
-_LEVELS = (1, 5, 12)
+_LEVELS, _LEVELS_SAMPLE = (1, 5, 12), 1 << 20  # of a smaller sample, the slow level promises what it does not keep
 
 
 def most_unpacked(packed: int) -> int:
@@ -119,7 +119,7 @@ def gzipped(parts: Sequence[Any]) -> bytes:
     def deflate(block: slice) -> bytes:
         content = blocks[block.start]
         ways = [lambda data, way=way: _deflated(data, *way) for way in _WAYS]
-        return _quickest(ways, content)(content)  # ends on a whole byte, so blocks may be joined
+        return _quickest(ways, content, _SAMPLE)(content)  # ends on a whole byte, so blocks may be joined
 
     packed = in_blocks(deflate, len(blocks), 1)
     last = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS).flush()
@@ -135,14 +135,14 @@ def _deflated(data: memoryview, level: int, strategy: int) -> bytes:
     return packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)
 
 
-def _quickest(ways: Sequence[Pack], content: memoryview) -> Pack:
+def _quickest(ways: Sequence[Pack], content: memoryview, sample: int) -> Pack:
     """The first of some ways to pack, quickest first, that packs a sample at most a fiftieth larger than the best does."""
-    middle = max(0, len(content) - _SAMPLE) // 2
-    sizes = [len(way(content[middle : middle + _SAMPLE])) for way in ways]
+    middle = max(0, len(content) - sample) // 2
+    sizes = [len(way(content[middle : middle + sample])) for way in ways]
     return next(way for way, size in zip(ways, sizes, strict=True) if size <= 1.02 * min(sizes))
 
 
-def unzstd(frame: Bytes, size: int) -> bytes:
+def unzstd(frame: Bytes, size: int) -> Bytes:
     """One Zstandard frame of exactly `size` unpacked bytes.
 
     Raises BrokenFile for damaged frames and for other sizes, VivantError where no module can unpack them.
@@ -151,7 +151,7 @@ def unzstd(frame: Bytes, size: int) -> bytes:
     # a frame may ask for a window far larger than its content; libzstd refuses beyond this
     window = min(max((max(size, 1) - 1).bit_length(), 23), 31)
     try:
-        unpacked = _unpack(module, frame.tobytes(), size, window)
+        unpacked = _unpack(module, frame, size, window)
     except (module.ZstdError, MemoryError) as error:
         raise BrokenFile("A Zstandard stream in the file is damaged.", "Download the file again.") from error
     if len(unpacked) != size:
@@ -172,11 +172,11 @@ def zstded(parts: Sequence[Any]) -> list[bytes]:
             return lambda data: bytes(packer.compress(data))
         return lambda data: bytes(packer.compress(data, packer.FLUSH_FRAME))
 
-    def pack(part: slice) -> bytes:
-        content = memoryview(parts[part.start]).cast("B")
-        return _quickest([at(level) for level in _LEVELS], content)(content)
+    def pack(turn: slice) -> bytes:
+        content = memoryview(parts[-1 - turn.start]).cast("B")  # the last is the largest of SPZ, and begins first
+        return _quickest([at(level) for level in _LEVELS], content, _LEVELS_SAMPLE)(content)
 
-    return in_blocks(pack, len(parts), 1)
+    return in_blocks(pack, len(parts), 1)[::-1]
 
 
 def can_zstd() -> bool:
@@ -188,12 +188,16 @@ def can_zstd() -> bool:
     return True
 
 
-def _unpack(module: Any, frame: bytes, size: int, window: int) -> bytes:
+def _unpack(module: Any, frame: Bytes, size: int, window: int) -> Bytes:
+    """What a frame holds, at most a byte more than `size`."""
     if module.__name__ == "zstandard":
+        unpacked, filled = np.empty(size + 1, np.uint8), 0
         with module.ZstdDecompressor(max_window_size=1 << window).stream_reader(frame) as reader:
-            return reader.read(size + 1)
+            while filled <= size and (found := reader.readinto(memoryview(unpacked)[filled:])):
+                filled += found
+        return unpacked[:filled]
     options = {module.DecompressionParameter.window_log_max: window}
-    return module.ZstdDecompressor(options=options).decompress(frame, max_length=size + 1)
+    return np.frombuffer(module.ZstdDecompressor(options=options).decompress(frame, max_length=size + 1), np.uint8)
 
 
 def _zstandard() -> ModuleType:

@@ -190,7 +190,7 @@ def _chunk(cursor: _Cursor, unpacked: int, packed: int) -> _Chunk:
 def _unpack(body: memoryview, codec: int, size: int) -> bytes:
     """Exactly `size` bytes."""
     if codec == 1:
-        return unzstd(np.frombuffer(body, np.uint8), size)
+        return unzstd(np.frombuffer(body, np.uint8), size).tobytes()
     if codec != 0:
         raise BrokenFile("The .4dgs file is packed in an unknown way.", _DAMAGED)
     try:

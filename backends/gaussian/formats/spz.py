@@ -220,15 +220,19 @@ def _split_streams(data: Bytes, head: _Head) -> tuple[list[Bytes], bytes]:
     if table < _LONG_HEADER or frames > len(data) or head.streams != np.count_nonzero(head.sizes):
         raise BrokenFile("The SPZ file's table of streams is damaged or cut off.", "Download it again.")
     sizes = iter(np.frombuffer(data[table:frames].tobytes(), "<u8").reshape(-1, 2).tolist())
-    parts = []
+    packs = []
     for size in head.sizes:
         packed, unpacked = next(sizes) if size else (0, 0)
         if unpacked != size or packed > len(data) - frames:
             raise BrokenFile("The SPZ file's streams do not have the sizes that its header promises.", "Download it again.")
-        content = compression.unzstd(data[frames : frames + packed], size) if size else b""
-        parts.append(np.frombuffer(content, np.uint8))
+        packs.append((data[frames : frames + packed], size))
         frames += packed
-    return parts, data[_LONG_HEADER:table].tobytes()
+
+    def unpack(turn: slice) -> Bytes:
+        frame, size = packs[-1 - turn.start]  # the last is the largest, and begins first
+        return compression.unzstd(frame, size) if size else np.empty(0, np.uint8)
+
+    return in_blocks(unpack, len(packs), 1)[::-1], data[_LONG_HEADER:table].tobytes()
 
 
 def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
