@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What happens around the formats: naming files, hostile sizes, writing safely."""
 
-import contextlib
 import dataclasses
 import gzip
 import os
@@ -218,18 +217,6 @@ def test_random_bytes_never_crash_nor_take_much_memory(tmp_path, seed):
         path.write_bytes(magic + rng.bytes(int(rng.integers(1, 20_000))))
         error, seconds, peak = peak_of(path)
         assert error.hint and seconds < 1 and peak < 4 * path.stat().st_size + (64 << 20)
-
-
-@pytest.mark.parametrize("extension", EXTENSIONS)
-def test_a_file_cut_at_every_eighth_is_read_or_refused_with_a_sentence(tmp_path, extension):
-    path = tmp_path / f"a{extension}"
-    write_splats(small_cloud(2000), path)
-    whole = path.read_bytes()
-    for eighth in range(1, 8):
-        path.write_bytes(whole[: len(whole) * eighth // 8 - 1])
-        with contextlib.suppress(VivantError):
-            cloud = read_splats(path)
-            assert 0 < len(cloud) <= 2000 and cloud.source.warnings
 
 
 def test_the_rows_of_a_ply_begin_where_floats_may(tmp_path):
