@@ -97,7 +97,10 @@ class VIVANT_OT_splats_export(bpy.types.Operator, ExportHelper):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return bool(chosen(context))
+        if chosen(context):
+            return True
+        cls.poll_message_set("Select splats")
+        return False
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         global _lost
