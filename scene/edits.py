@@ -31,7 +31,7 @@ from ..backends.gaussian.edit.merge import merged
 from ..backends.gaussian.edit.pieces import in_pieces
 from ..backends.gaussian.motion import FAMILIES
 from ..backends.gaussian.motion.timing import INPUTS
-from . import columns, compat, pointclouds, warps
+from . import clips, columns, compat, pointclouds, warps
 
 Mask = NDArray[np.bool_]
 Result = TypeVar("Result")
@@ -257,10 +257,14 @@ def overwrite(splats: bpy.types.Object, cloud: SplatCloud) -> None:
 
 def check_editable(splats: bpy.types.Object) -> None:
     """Raises VivantError for splats of a linked library, and for those whose frames are kept in files."""
-    family = pointclouds.facts_of(splats).get("family")
-    if family and family not in FAMILIES:
+    facts = pointclouds.facts_of(splats)
+    if clips.is_streamed(facts):
         raise VivantError(
-            f"The frames of '{splats.name}' are in files, which edits do not reach.", "Fit it to native motion first."
+            f"'{splats.name}' streams from its file, which edits do not reach.", "Import it whole by Import Splats."
+        )
+    if facts.get("family") and facts["family"] not in FAMILIES:
+        raise VivantError(
+            f"The frames of '{splats.name}' are in files, which edits do not reach.", "Press Fit to Native Motion."
         )
     if splats.library or splats.data.library:
         raise VivantError(
