@@ -151,7 +151,7 @@ def enclosed_by(splats: bpy.types.Object, bodies: Sequence[bpy.types.Object], sc
     """Which splats (N,) lie inside any of closed mesh objects, modifiers included, at the scene's frame."""
     if _singular(splats.matrix_world):
         raise VivantError(f"'{splats.name}' is flattened: its scale is zero along an axis.", "Give every axis a scale.")
-    points, within = pointclouds.cloud_at(splats, scene).means, np.zeros(len(splats.data.points), bool)
+    points, within = pointclouds.cloud_at(splats, scene).means, np.zeros(len(splats.data.points), np.bool_)
     for body in bodies:
         found = inside(points, *_surface(body, splats))
         within |= yield from told(f"looking what is in '{body.name}'", found)
