@@ -115,7 +115,10 @@ def losses(cloud: SplatCloud, path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def decode(data: Bytes, suffix: str = "", overrides: Overrides | None = None) -> SplatCloud:
-    """The cloud in the bytes of a file; `suffix` is asked only where the bytes leave doubt."""
+    """The cloud in the bytes of a file, as `read_splats` gives it; `suffix` is asked only where the bytes leave doubt.
+
+    Raises what `read_splats` does, and UnsupportedFormat for formats of several files.
+    """
     overrides = overrides or Overrides()
     if data[:2].tobytes() == compression.GZIP and compression.gunzip(data, len(spz.MAGIC)).tobytes() != spz.MAGIC:
         most = compression.most_unpacked(len(data))
