@@ -79,7 +79,7 @@ def clips(cloud: SplatCloud) -> list[str]:
 
 
 def largest_first(cloud: SplatCloud) -> SplatCloud:
-    """The cloud's SH degree 0 in the order in which viewers of these formats show it while it loads: by volume times opacity."""
+    """SH degree 0 of a cloud in the order in which viewers of these formats show it as it loads: by volume times opacity."""
     order = np.argsort(-cloud.scales.prod(axis=1) * cloud.opacities, kind="stable")
     return cloud.replace(sh=cloud.sh[:, :1]).select(order)
 
