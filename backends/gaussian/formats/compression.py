@@ -110,16 +110,21 @@ class Unpacking:
 def gzipped(parts: Sequence[Any]) -> bytes:
     """A gzip stream of one member, packed by several threads a block each; parts are bytes or contiguous arrays.
 
-    Each block is packed as its sample says: bytes of quantised numbers hardly repeat, and many are smallest, and packed
+    Each part is packed as its sample says: bytes of quantised numbers hardly repeat, and many are smallest, and packed
     in a twentieth of the time, where no repeats are looked for at all.
     """
     views = [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes]
-    blocks = [view[start : start + _BLOCK] for view in views for start in range(0, len(view), _BLOCK)]
+    ways = [lambda data, way=way: _deflated(data, *way) for way in _WAYS]
+    chosen = in_blocks(lambda turn: _quickest(ways, views[turn.start], _SAMPLE), len(views), 1)
+    blocks = [
+        (way, view[start : start + _BLOCK])
+        for way, view in zip(chosen, views, strict=True)
+        for start in range(0, len(view), _BLOCK)
+    ]
 
-    def deflate(block: slice) -> bytes:
-        content = blocks[block.start]
-        ways = [lambda data, way=way: _deflated(data, *way) for way in _WAYS]
-        return _quickest(ways, content, _SAMPLE)(content)  # ends on a whole byte, so blocks may be joined
+    def deflate(turn: slice) -> bytes:
+        way, content = blocks[turn.start]
+        return way(content)  # ends on a whole byte, so blocks may be joined
 
     packed = in_blocks(deflate, len(blocks), 1)
     last = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS).flush()
