@@ -27,6 +27,7 @@ def steps(window):
     shell()
     look(window, 0.0)
     yield 3.0
+    yield from settled(sorting)
     window.photograph("first")
     waited = sorting.Order.update
 
@@ -74,6 +75,7 @@ def broken_card(window, drawing):
     bpy.ops.wm.open_mainfile(filepath=str(window.folder / "orbit.blend"))
     look(window, 0.0)
     yield 3.0
+    yield from settled(module("scene.sorting"))
     window.photograph("again")
     noted["cured"] = drawing.trouble
 
