@@ -48,8 +48,8 @@ WARM = 2000
 """Splats of the file that lets a library compile and load what it needs before it is timed."""
 INTRODUCTION = """# Speed
 
-How long Vivant takes to read and write {count:,} splats with spherical harmonics of degree {degree}, beside the libraries
-on the registries, in turn in one run: the least of {rounds} rounds of three calls, in seconds, on {cores} cores that other
+How long Vivant takes to read and write {count:,} splats with spherical harmonics of degree {degree}, beside other
+libraries, in turn in one run: the least of {rounds} rounds of three calls, in seconds, on {cores} cores that other
 work shared. The splats are made: spread, and with coefficients that fall with the degree, as those of captures. A ratio
 below 1 is faster than the other. This page is made by `python3 dev.py bench formats_speed --page docs/speed.md`.
 
