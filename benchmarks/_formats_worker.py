@@ -2,8 +2,9 @@
 """One Python that reads and writes splat files as it is told, line by line, and says how long each took.
 
 A task is a line of JSON: library, action ("read", "write" or "version"), format, path and, to write, the PLY file that
-the library takes its splats from beforehand, untimed.  The answer is a line too: the least seconds of three calls
-and what the arrays sum up to, or why there is none.  `benchmarks/formats_speed.py` starts one such process a Python, ours and that of the peers.
+the library takes its splats from beforehand, untimed.  The answer is a line too: the least seconds of three calls and
+what the arrays sum up to, or why there is none.  `benchmarks/formats_speed.py` starts one such process a Python, ours
+and that of the peers.
 """
 
 from __future__ import annotations
