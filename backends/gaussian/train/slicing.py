@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """7D Gaussians under a camera at a time: what is to be drawn, and gradients the way back; compiled, on all cores.
 
-A splat is a normal distribution over direction of view d, time t and place p, in this order, with covariance L L^T and
-L = diag(s) (I + l): s positive, l strictly lower triangular, within -1 and 1 (7DGS, 2503.07946, in the form of the
-authors' code, whose order is p, d, t).  With the query first, the cut at a query needs one forward substitution
-L_qq y = q - mean_q and no inverse: the splat lies at mean_p + L_pq y with covariance L_pp L_pp^T, and |y_d|^2 measures how far
-the direction is off.  Opacity falls by exp(-view_lambda |y_d|^2) and exp(-time_lambda (t - mean_t)^2 / S_tt): of the
-two marginals, as in the paper.
+A 7D Gaussian (7DGS, 2503.07946) is a normal distribution over place, direction of view and time.  What is trained is not its
+Cholesky factor but what a cut through it is made of, the columns of the family `motion.ndgs`: every such distribution
+is one set of them and the other way round, and the cut needs neither a factorisation nor an inverse.  With
+e = direction - view_mean and d = time - center a splat lies at mean + slope e + velocity d, has the covariance
+R diag(scale^2) R^T from everywhere and always, and its opacity falls by exp(-|fall e|^2 - (d / width)^2); the paper's shares
+lambda are part of fall and width.  With slope, velocity and fall 0 and an endless width it is a still 3D Gaussian.
 
-Parameters are rows of one array (PARAMETERS, N), so that 16 splats are worked on at once: mean_p, mean_t, mean_d,
-logarithms of s, l before `tanh(x / 2)`, row by row, and the logits of opacity, view_lambda and time_lambda.
+Parameters are rows of one array (PARAMETERS, N), so that 16 splats are worked on at once.
 """
 
 from __future__ import annotations
@@ -17,25 +16,66 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from ..render.projection import FAST, HALF, ONE, Floats, f4
+from ..render.projection import FAST, HALF, ONE, TWO, Floats, f4
 
-MEAN, MEAN_TIME, MEAN_VIEW, LOG_SIZE, COUPLING, OPACITY, VIEW_LAMBDA, TIME_LAMBDA = 0, 3, 4, 7, 14, 35, 36, 37
-PARAMETERS = 38
+MEAN, LOG_SCALE, TURN, OPACITY, SLOPE, VELOCITY, VIEW_MEAN, CENTER, FALL, LOG_WIDTH = 0, 3, 6, 10, 11, 20, 23, 26, 27, 33
+PARAMETERS = 34
+"""Rows: mean 3, logarithms of scale 3, quaternion of any length 4, logit of opacity, slope 9 (row by row), velocity 3,
+view_mean of any length 3, center, fall 6 (lower triangle, row by row), logarithm of width."""
+
 SLICED = 10
-"""Rows of what is drawn: mean (3), covariance (6) as xx xy xz yy yz zz, opacity."""
+"""Rows of what is drawn: mean 3, covariance 6 as xx xy xz yy yz zz, opacity."""
 
 BLOCK = 128  # splats worked on at a time: all their rows stay in the nearest cache
 B = np.uint64(BLOCK)
-B2, B3, B4, B5, B6, B7, B8, B9 = (np.uint64(k * BLOCK) for k in range(2, 10))
 RESULT = np.uint64(PARAMETERS * BLOCK)  # of the scratch array: after the parameters
 GRADIENT = np.uint64((PARAMETERS + SLICED) * BLOCK)
+FIRST = np.uint64(0)
+
+
+def _planes(first: int, count: int) -> tuple[np.uint64, ...]:
+    """Where rows lie in the scratch array, unsigned as `tiles` explains."""
+    return tuple(np.uint64(row * BLOCK) for row in range(first, first + count))
+
+
+P0, P1, P2 = _planes(MEAN, 3)
+S0, S1, S2 = _planes(LOG_SCALE, 3)
+Q0, Q1, Q2, Q3 = _planes(TURN, 4)
+(O0,) = _planes(OPACITY, 1)
+A00, A01, A02, A10, A11, A12, A20, A21, A22 = _planes(SLOPE, 9)
+V0, V1, V2 = _planes(VELOCITY, 3)
+D0, D1, D2 = _planes(VIEW_MEAN, 3)
+(T0,) = _planes(CENTER, 1)
+F00, F10, F11, F20, F21, F22 = _planes(FALL, 6)
+(W0,) = _planes(LOG_WIDTH, 1)
+_, R1, R2, R3, R4, R5, R6, R7, R8, R9 = _planes(0, SLICED)
+
+
+@njit(inline="always", **FAST)
+def _load(rows: Floats, start: int, end: int, a: Floats, first: int) -> None:
+    """Copy a block of all rows into the scratch array, from its row `first` on."""
+    begin, size = np.uint64(start), np.uint64(end - start)
+    for row in range(np.uint64(len(rows))):
+        plane = (np.uint64(first) + row) * B
+        for i in range(FIRST, size):
+            a[plane + i] = rows[row, begin + i]
+
+
+@njit(inline="always", **FAST)
+def _store(a: Floats, first: int, rows: Floats, start: int, end: int) -> None:
+    """The way back of `_load`."""
+    begin, size = np.uint64(start), np.uint64(end - start)
+    for row in range(np.uint64(len(rows))):
+        plane = (np.uint64(first) + row) * B
+        for i in range(FIRST, size):
+            rows[row, begin + i] = a[plane + i]
 
 
 @njit(inline="always", **FAST)
 def _exp(x: float) -> float:
-    """exp on [-30, 30] to 1e-6 of its value, without a branch."""
+    """exp on [-30, 30] to 3e-6 of its value, without a branch."""
     t = min(max(x, f4(-30)), f4(30)) * f4(1 / 64)
-    p = ONE + t * (ONE + t * (HALF + t * (f4(1 / 6) + t * (f4(1 / 24) + t * (f4(1 / 120) + t * f4(1 / 720))))))
+    p = ONE + t * (ONE + t * (HALF + t * (f4(1 / 6) + t * (f4(1 / 24) + t * f4(1 / 120)))))
     p = p * p
     p = p * p
     p = p * p
@@ -45,65 +85,33 @@ def _exp(x: float) -> float:
 
 
 @njit(inline="always", **FAST)
-def _tanh_half(x: float) -> float:
-    """tanh(x / 2) = 2 sigmoid(x) - 1."""
-    grown = _exp(x)
-    return (grown - ONE) / (grown + ONE)
-
-
-def _coupling(row: int, column: int) -> np.uint64:
-    """Where l of a row and column lies in the scratch array."""
-    return np.uint64((COUPLING + row * (row - 1) // 2 + column) * BLOCK)
-
-
-P0, P1, P2 = (np.uint64((MEAN + k) * BLOCK) for k in range(3))
-T0 = np.uint64(MEAN_TIME * BLOCK)
-D0, D1, D2 = (np.uint64((MEAN_VIEW + k) * BLOCK) for k in range(3))
-S0, S1, S2, S3, S4, S5, S6 = (np.uint64((LOG_SIZE + k) * BLOCK) for k in range(7))
-L10 = _coupling(1, 0)
-L20, L21 = (_coupling(2, k) for k in range(2))
-L30, L31, L32 = (_coupling(3, k) for k in range(3))
-L40, L41, L42, L43 = (_coupling(4, k) for k in range(4))
-L50, L51, L52, L53, L54 = (_coupling(5, k) for k in range(5))
-L60, L61, L62, L63, L64, L65 = (_coupling(6, k) for k in range(6))
-O0, V0, U0 = (np.uint64(k * BLOCK) for k in (OPACITY, VIEW_LAMBDA, TIME_LAMBDA))
-FIRST = np.uint64(0)
-
-
-@njit(inline="always", **FAST)
-def _activate(a: Floats) -> None:
-    """Sizes, couplings and shares in place of what is trained."""
-    for i in range(S0, S6 + B):
-        a[i] = _exp(a[i])
-    for i in range(L10, O0):
-        a[i] = _tanh_half(a[i])
-    for i in range(O0, U0 + B):
-        a[i] = HALF + HALF * _tanh_half(a[i])
-
-
-@njit(inline="always", **FAST)
 def _query(a: Floats, i: np.uint64, eye: Floats, time: float) -> tuple[float, ...]:
-    """Distance, direction to the mean, length of mean_d, mean direction, and y with the remaining time."""
+    """Direction to the mean and one over the distance, view_mean and one over its length, e, d, fall e, 1 / width."""
     x, y, z = a[i + P0] - eye[0], a[i + P1] - eye[1], a[i + P2] - eye[2]
     away = ONE / np.sqrt(x * x + y * y + z * z + f4(1e-20))
     x, y, z = x * away, y * away, z * away
     m0, m1, m2 = a[i + D0], a[i + D1], a[i + D2]
     shrink = ONE / np.sqrt(m0 * m0 + m1 * m1 + m2 * m2 + f4(1e-20))
     m0, m1, m2 = m0 * shrink, m1 * shrink, m2 * shrink
-    later = time - a[i + T0]
-    e0, e1, e2, e3 = (x - m0) / a[i + S0], (y - m1) / a[i + S1], (z - m2) / a[i + S2], later / a[i + S3]
-    y0 = e0
-    y1 = e1 - a[i + L10] * y0
-    y2 = e2 - a[i + L20] * y0 - a[i + L21] * y1
-    y3 = e3 - a[i + L30] * y0 - a[i + L31] * y1 - a[i + L32] * y2
-    return x, y, z, away, m0, m1, m2, shrink, later, e0, e1, e2, e3, y0, y1, y2, y3
+    e0, e1, e2 = x - m0, y - m1, z - m2
+    y0 = a[i + F00] * e0
+    y1 = a[i + F10] * e0 + a[i + F11] * e1
+    y2 = a[i + F20] * e0 + a[i + F21] * e1 + a[i + F22] * e2
+    return x, y, z, away, m0, m1, m2, shrink, e0, e1, e2, time - a[i + T0], y0, y1, y2, _exp(-a[i + W0])
 
 
 @njit(inline="always", **FAST)
-def _lag(a: Floats, i: np.uint64, later: float) -> tuple[float, float]:
-    """(t - mean_t)^2 / S_tt, and S_tt / s_t^2."""
-    widening = ONE + a[i + L30] * a[i + L30] + a[i + L31] * a[i + L31] + a[i + L32] * a[i + L32]
-    return later * later / (a[i + S3] * a[i + S3] * widening), widening
+def _axes(a: Floats, i: np.uint64) -> tuple[float, ...]:
+    """Quaternion of length 1, one over its length, scales, and the rotation matrix row by row."""
+    w, x, y, z = a[i + Q0], a[i + Q1], a[i + Q2], a[i + Q3]
+    shrink = ONE / np.sqrt(w * w + x * x + y * y + z * z + f4(1e-20))
+    w, x, y, z = w * shrink, x * shrink, y * shrink, z * shrink
+    return (
+        w, x, y, z, shrink, _exp(a[i + S0]), _exp(a[i + S1]), _exp(a[i + S2]),
+        ONE - TWO * (y * y + z * z), TWO * (x * y - w * z), TWO * (x * z + w * y),
+        TWO * (x * y + w * z), ONE - TWO * (x * x + z * z), TWO * (y * z - w * x),
+        TWO * (x * z - w * y), TWO * (y * z + w * x), ONE - TWO * (x * x + y * y),
+    )  # fmt: skip
 
 
 @njit(parallel=True, **FAST)
@@ -113,106 +121,82 @@ def cut(parameters: Floats, eye: Floats, time: float, sliced: Floats) -> None:
     for block in prange((count + BLOCK - 1) // BLOCK):
         a = np.zeros((PARAMETERS + SLICED) * BLOCK, np.float32)
         start, end = block * BLOCK, min(count, (block + 1) * BLOCK)
-        for row in range(PARAMETERS):
-            a[row * BLOCK : row * BLOCK + end - start] = parameters[row, start:end]
-        _activate(a)
+        _load(parameters, start, end, a, 0)
         for i in range(FIRST, B):
-            _, _, _, _, _, _, _, _, later, _, _, _, _, y0, y1, y2, y3 = _query(a, i, eye, time)
-            lag, _ = _lag(a, i, later)
+            _, _, _, _, _, _, _, _, e0, e1, e2, d, y0, y1, y2, narrow = _query(a, i, eye, time)
             r = i + RESULT
-            a[r] = a[i + P0] + a[i + S4] * (a[i + L40] * y0 + a[i + L41] * y1 + a[i + L42] * y2 + a[i + L43] * y3)
-            a[r + B] = a[i + P1] + a[i + S5] * (a[i + L50] * y0 + a[i + L51] * y1 + a[i + L52] * y2 + a[i + L53] * y3)
-            a[r + B2] = a[i + P2] + a[i + S6] * (a[i + L60] * y0 + a[i + L61] * y1 + a[i + L62] * y2 + a[i + L63] * y3)
-            sx, sy, sz, xy, xz, yz = a[i + S4], a[i + S5], a[i + S6], a[i + L54], a[i + L64], a[i + L65]
-            a[r + B3] = sx * sx
-            a[r + B4] = sx * sy * xy
-            a[r + B5] = sx * sz * xz
-            a[r + B6] = sy * sy * (xy * xy + ONE)
-            a[r + B7] = sy * sz * (xy * xz + yz)
-            a[r + B8] = sz * sz * (xz * xz + yz * yz + ONE)
-            a[r + B9] = a[i + O0] * _exp(-a[i + V0] * (y0 * y0 + y1 * y1 + y2 * y2) - a[i + U0] * lag)
-        for row in range(SLICED):
-            first = (PARAMETERS + row) * BLOCK
-            sliced[row, start:end] = a[first : first + end - start]
+            a[r] = a[i + P0] + a[i + A00] * e0 + a[i + A01] * e1 + a[i + A02] * e2 + a[i + V0] * d
+            a[r + R1] = a[i + P1] + a[i + A10] * e0 + a[i + A11] * e1 + a[i + A12] * e2 + a[i + V1] * d
+            a[r + R2] = a[i + P2] + a[i + A20] * e0 + a[i + A21] * e1 + a[i + A22] * e2 + a[i + V2] * d
+            a[r + R9] = _exp(-(y0 * y0 + y1 * y1 + y2 * y2) - d * d * narrow * narrow) / (ONE + _exp(-a[i + O0]))
+        for i in range(FIRST, B):
+            _, _, _, _, _, s0, s1, s2, m00, m01, m02, m10, m11, m12, m20, m21, m22 = _axes(a, i)
+            s0, s1, s2 = s0 * s0, s1 * s1, s2 * s2
+            r = i + RESULT
+            a[r + R3] = s0 * m00 * m00 + s1 * m01 * m01 + s2 * m02 * m02
+            a[r + R4] = s0 * m00 * m10 + s1 * m01 * m11 + s2 * m02 * m12
+            a[r + R5] = s0 * m00 * m20 + s1 * m01 * m21 + s2 * m02 * m22
+            a[r + R6] = s0 * m10 * m10 + s1 * m11 * m11 + s2 * m12 * m12
+            a[r + R7] = s0 * m10 * m20 + s1 * m11 * m21 + s2 * m12 * m22
+            a[r + R8] = s0 * m20 * m20 + s1 * m21 * m21 + s2 * m22 * m22
+        _store(a, PARAMETERS, sliced, start, end)
 
 
 @njit(parallel=True, **FAST)
 def cut_back(parameters: Floats, eye: Floats, time: float, d_sliced: Floats, d_parameters: Floats) -> None:
-    """Add to d_parameters (PARAMETERS, N) the gradients that d_sliced (SLICED, N) means for what `cut` was given."""
+    """Set d_parameters (PARAMETERS, N) to what d_sliced (SLICED, N) means for what `cut` was given."""
     count = parameters.shape[1]
     for block in prange((count + BLOCK - 1) // BLOCK):
         a = np.zeros((2 * PARAMETERS + SLICED) * BLOCK, np.float32)
         start, end = block * BLOCK, min(count, (block + 1) * BLOCK)
-        for row in range(PARAMETERS):
-            a[row * BLOCK : row * BLOCK + end - start] = parameters[row, start:end]
-        for row in range(SLICED):
-            first = (PARAMETERS + row) * BLOCK
-            a[first : first + end - start] = d_sliced[row, start:end]
-        _activate(a)
+        _load(parameters, start, end, a, 0)
+        _load(d_sliced, start, end, a, PARAMETERS)
         for i in range(FIRST, B):
-            x, y, z, away, m0, m1, m2, shrink, later, e0, e1, e2, e3, y0, y1, y2, y3 = _query(a, i, eye, time)
-            lag, widening = _lag(a, i, later)
+            x, y, z, away, m0, m1, m2, shrink, e0, e1, e2, d, y0, y1, y2, narrow = _query(a, i, eye, time)
             r, g = i + RESULT, i + GRADIENT
-            sx, sy, sz, xy, xz, yz = a[i + S4], a[i + S5], a[i + S6], a[i + L54], a[i + L64], a[i + L65]
-
-            # the mean: what moved it was its size times its couplings times y
-            gx, gy, gz = sx * a[r], sy * a[r + B], sz * a[r + B2]
-            a[g + L40], a[g + L41], a[g + L42], a[g + L43] = gx * y0, gx * y1, gx * y2, gx * y3
-            a[g + L50], a[g + L51], a[g + L52], a[g + L53] = gy * y0, gy * y1, gy * y2, gy * y3
-            a[g + L60], a[g + L61], a[g + L62], a[g + L63] = gz * y0, gz * y1, gz * y2, gz * y3
-            grown_x = gx * (a[i + L40] * y0 + a[i + L41] * y1 + a[i + L42] * y2 + a[i + L43] * y3)
-            grown_y = gy * (a[i + L50] * y0 + a[i + L51] * y1 + a[i + L52] * y2 + a[i + L53] * y3)
-            grown_z = gz * (a[i + L60] * y0 + a[i + L61] * y1 + a[i + L62] * y2 + a[i + L63] * y3)
-            d0 = gx * a[i + L40] + gy * a[i + L50] + gz * a[i + L60]
-            d1 = gx * a[i + L41] + gy * a[i + L51] + gz * a[i + L61]
-            d2 = gx * a[i + L42] + gy * a[i + L52] + gz * a[i + L62]
-            d3 = gx * a[i + L43] + gy * a[i + L53] + gz * a[i + L63]
-
-            # the covariance
-            cxx, cxy, cxz = a[r + B3] * sx * sx, a[r + B4] * sx * sy, a[r + B5] * sx * sz
-            cyy, cyz, czz = a[r + B6] * sy * sy, a[r + B7] * sy * sz, a[r + B8] * sz * sz
-            mixed = xy * xz + yz
-            a[g + S4] = grown_x + f4(2) * cxx + cxy * xy + cxz * xz
-            a[g + S5] = grown_y + f4(2) * cyy * (xy * xy + ONE) + cxy * xy + cyz * mixed
-            a[g + S6] = grown_z + f4(2) * czz * (xz * xz + yz * yz + ONE) + cxz * xz + cyz * mixed
-            a[g + L54] = cxy + f4(2) * cyy * xy + cyz * xz
-            a[g + L64] = cxz + f4(2) * czz * xz + cyz * xy
-            a[g + L65] = cyz + f4(2) * czz * yz
-
-            # the opacity
-            off = y0 * y0 + y1 * y1 + y2 * y2
-            opacity, view_lambda, time_lambda = a[i + O0], a[i + V0], a[i + U0]
-            h = a[r + B9] * opacity * _exp(-view_lambda * off - time_lambda * lag)
-            a[g + O0] = h * (ONE - opacity)
-            a[g + V0] = -h * off * view_lambda * (ONE - view_lambda)
-            a[g + U0] = -h * lag * time_lambda * (ONE - time_lambda)
-            per_y, per_lag = -f4(2) * h * view_lambda, f4(2) * h * time_lambda * lag
-            d0, d1, d2 = d0 + per_y * y0, d1 + per_y * y1, d2 + per_y * y2
-            inner = per_lag / widening
-
-            # back through the substitution, last row first
-            d2 -= d3 * a[i + L32]
-            d1 -= d3 * a[i + L31] + d2 * a[i + L21]
-            d0 -= d3 * a[i + L30] + d2 * a[i + L20] + d1 * a[i + L10]
-            a[g + L30] = inner * a[i + L30] - d3 * y0
-            a[g + L31] = inner * a[i + L31] - d3 * y1
-            a[g + L32] = inner * a[i + L32] - d3 * y2
-            a[g + L20], a[g + L21], a[g + L10] = -d2 * y0, -d2 * y1, -d1 * y0
-            a[g + S0], a[g + S1], a[g + S2], a[g + S3] = -d0 * e0, -d1 * e1, -d2 * e2, per_lag - d3 * e3
-            spread = a[i + S3] * a[i + S3] * widening
-            a[g + T0] = f4(2) * h * time_lambda * later / spread - d3 / a[i + S3]
-
-            # the two unit vectors
-            d0, d1, d2 = d0 / a[i + S0], d1 / a[i + S1], d2 / a[i + S2]
+            gx, gy, gz = a[r], a[r + R1], a[r + R2]
+            a[g + A00], a[g + A01], a[g + A02] = gx * e0, gx * e1, gx * e2
+            a[g + A10], a[g + A11], a[g + A12] = gy * e0, gy * e1, gy * e2
+            a[g + A20], a[g + A21], a[g + A22] = gz * e0, gz * e1, gz * e2
+            a[g + V0], a[g + V1], a[g + V2] = gx * d, gy * d, gz * d
+            sure = ONE / (ONE + _exp(-a[i + O0]))
+            lag = d * d * narrow * narrow
+            h = a[r + R9] * sure * _exp(-(y0 * y0 + y1 * y1 + y2 * y2) - lag)
+            a[g + O0] = h * (ONE - sure)
+            a[g + W0] = TWO * h * lag
+            a[g + T0] = TWO * h * d * narrow * narrow - gx * a[i + V0] - gy * a[i + V1] - gz * a[i + V2]
+            h = -TWO * h
+            y0, y1, y2 = h * y0, h * y1, h * y2
+            a[g + F00], a[g + F10], a[g + F11] = y0 * e0, y1 * e0, y1 * e1
+            a[g + F20], a[g + F21], a[g + F22] = y2 * e0, y2 * e1, y2 * e2
+            d0 = a[i + F00] * y0 + a[i + F10] * y1 + a[i + F20] * y2 + gx * a[i + A00] + gy * a[i + A10] + gz * a[i + A20]
+            d1 = a[i + F11] * y1 + a[i + F21] * y2 + gx * a[i + A01] + gy * a[i + A11] + gz * a[i + A21]
+            d2 = a[i + F22] * y2 + gx * a[i + A02] + gy * a[i + A12] + gz * a[i + A22]
             along = x * d0 + y * d1 + z * d2
-            a[g + P0] = a[r] + away * (d0 - along * x)
-            a[g + P1] = a[r + B] + away * (d1 - along * y)
-            a[g + P2] = a[r + B2] + away * (d2 - along * z)
+            a[g + P0] = gx + away * (d0 - along * x)
+            a[g + P1] = gy + away * (d1 - along * y)
+            a[g + P2] = gz + away * (d2 - along * z)
             along = m0 * d0 + m1 * d1 + m2 * d2
             a[g + D0], a[g + D1], a[g + D2] = shrink * (along * m0 - d0), shrink * (along * m1 - d1), shrink * (along * m2 - d2)
-        for i in range(L10, O0):
-            a[i + GRADIENT] *= HALF * (ONE - a[i] * a[i])
-        for row in range(PARAMETERS):
-            first = (PARAMETERS + SLICED + row) * BLOCK
-            for i in range(end - start):
-                d_parameters[row, start + i] += a[first + i]
+        for i in range(FIRST, B):
+            w, x, y, z, shrink, s0, s1, s2, m00, m01, m02, m10, m11, m12, m20, m21, m22 = _axes(a, i)
+            r, g = i + RESULT, i + GRADIENT
+            xx, xy, xz, yy, yz, zz = a[r + R3], HALF * a[r + R4], HALF * a[r + R5], a[r + R6], HALF * a[r + R7], a[r + R8]
+            # G M of each column of the rotation; the covariance is M diag(scale^2) M^T
+            n00, n10, n20 = xx * m00 + xy * m10 + xz * m20, xy * m00 + yy * m10 + yz * m20, xz * m00 + yz * m10 + zz * m20
+            n01, n11, n21 = xx * m01 + xy * m11 + xz * m21, xy * m01 + yy * m11 + yz * m21, xz * m01 + yz * m11 + zz * m21
+            n02, n12, n22 = xx * m02 + xy * m12 + xz * m22, xy * m02 + yy * m12 + yz * m22, xz * m02 + yz * m12 + zz * m22
+            s0, s1, s2 = TWO * s0 * s0, TWO * s1 * s1, TWO * s2 * s2
+            a[g + S0] = s0 * (m00 * n00 + m10 * n10 + m20 * n20)
+            a[g + S1] = s1 * (m01 * n01 + m11 * n11 + m21 * n21)
+            a[g + S2] = s2 * (m02 * n02 + m12 * n12 + m22 * n22)
+            n00, n10, n20, n01, n11, n21 = s0 * n00, s0 * n10, s0 * n20, s1 * n01, s1 * n11, s1 * n21
+            n02, n12, n22 = s2 * n02, s2 * n12, s2 * n22
+            dw = TWO * (x * (n21 - n12) + y * (n02 - n20) + z * (n10 - n01))
+            dx = TWO * (w * (n21 - n12) + y * (n01 + n10) + z * (n02 + n20) - TWO * x * (n11 + n22))
+            dy = TWO * (w * (n02 - n20) + x * (n01 + n10) + z * (n12 + n21) - TWO * y * (n00 + n22))
+            dz = TWO * (w * (n10 - n01) + x * (n02 + n20) + y * (n12 + n21) - TWO * z * (n00 + n11))
+            along = w * dw + x * dx + y * dy + z * dz
+            a[g + Q0], a[g + Q1] = shrink * (dw - along * w), shrink * (dx - along * x)
+            a[g + Q2], a[g + Q3] = shrink * (dy - along * y), shrink * (dz - along * z)
+        _store(a, PARAMETERS + SLICED, d_parameters, start, end)
