@@ -56,12 +56,12 @@ def test_a_cut_is_what_the_family_plays(seed):
     slicing.cut(parameters, eye, time, sliced)
 
     count = parameters.shape[1]
-    family = Ndgs(
-        normalise(parameters[slicing.VIEW_MEAN : slicing.CENTER].T),
-        parameters[slicing.SLOPE : slicing.VELOCITY].T.reshape(-1, 3, 3), lower(parameters), np.zeros((count, 3), np.float32), np.full(count, 0.35, np.float32),
-        parameters[slicing.VELOCITY : slicing.VIEW_MEAN].T, parameters[slicing.CENTER], np.exp(parameters[slicing.LOG_WIDTH]),
-        np.full(count, 0.35, np.float32),
-    )  # fmt: skip
+    nothing, share = np.zeros((count, 3), np.float32), np.full(count, 0.35, np.float32)
+    view_mean = normalise(parameters[slicing.VIEW_MEAN : slicing.CENTER].T)
+    slope = parameters[slicing.SLOPE : slicing.VELOCITY].T.reshape(-1, 3, 3)
+    velocity = parameters[slicing.VELOCITY : slicing.VIEW_MEAN].T
+    center, width = parameters[slicing.CENTER], np.exp(parameters[slicing.LOG_WIDTH])
+    family = Ndgs(view_mean, slope, lower(parameters), nothing, share, velocity, center, width, share)
     cloud = SplatCloud(
         parameters[:3].T, normalise(parameters[slicing.TURN : slicing.OPACITY].T), np.exp(parameters[3:6].T),
         1 / (1 + np.exp(-parameters[slicing.OPACITY])), np.zeros((count, 1, 3)), family=family,
