@@ -37,7 +37,7 @@ from .backends.gaussian.edit.carry import transformed as transform_splats
 from .backends.gaussian.edit.colour import recoloured as recolour_splats
 from .backends.gaussian.edit.deform import deformed as deform_splats
 from .backends.gaussian.edit.merge import merged as merge_splats
-from .backends.gaussian.formats import read_splats, write_splats
+from .backends.gaussian.formats import Overrides, losses, read_splats, write_splats
 from .backends.gaussian.render import reference
 from .backends.motion import trained
 from .backends.motion.batch import Outcome, Shot
@@ -65,6 +65,7 @@ __all__ = [
     "NeedsEngine",
     "NeedsWeights",
     "Outcome",
+    "Overrides",
     "Report",
     "Shot",
     "Solver",
@@ -77,11 +78,13 @@ __all__ = [
     "cloud_of",
     "deform_splats",
     "export_cameras",
+    "export_splats",
     "import_cameras",
     "import_splats",
     "inbetween",
     "inbetween_many",
     "inbetween_object",
+    "losses",
     "merge_splats",
     "read_bvh",
     "read_cameras",
@@ -114,10 +117,12 @@ def render(
     return reference.render([(cloud, camera)]).astype(np.float32)
 
 
-def import_splats(path: str | os.PathLike[str], start_frame: float = 1.0, frames: float = 0.0) -> bpy.types.Object:
+def import_splats(
+    path: str | os.PathLike[str], start_frame: float = 1.0, frames: float = 0.0, overrides: Overrides | None = None
+) -> bpy.types.Object:
     """Read a splat file or folder and put it into the active collection; a moving one plays from start_frame on.
 
-    frames: how long (0: as many frames as a sequence has, else 50).
+    frames: how long (0: as many frames as a sequence has, else 50).  overrides: what is known better than the file says it.
 
     Needs bpy.  Raises VivantError as `read_splats` does.
     """
@@ -125,7 +130,33 @@ def import_splats(path: str | os.PathLike[str], start_frame: float = 1.0, frames
 
     from .scene import pointclouds
 
-    return pointclouds.add(bpy.context, read_splats(path), start_frame, frames)
+    return pointclouds.add(bpy.context, read_splats(path, overrides), start_frame, frames)
+
+
+def export_splats(
+    path: str | os.PathLike[str],
+    splats: Sequence[bpy.types.Object],
+    motion: str = "MOTION",
+    frame_range: tuple[int, int] | None = None,
+    placed: bool = True,
+    selected_only: bool = False,
+    degree: int = 4,
+    axes: str = "",
+) -> tuple[str, ...]:
+    """Write objects that hold splats into one file, with their edits; sentences on what the file does not hold.
+
+    motion: "MOTION", as the format holds it, "FRAME", the scene's current one, or "FILES", a file a frame, "a_####.spz".
+    frame_range: first and last frame of what is written as frames, the scene's when None.  placed: where the objects stand in
+    the scene, else in the coordinates of the first one's capture.  selected_only: what is selected in Edit Mode.  degree: of
+    spherical harmonics, at most.  axes: a frame other than the format's own.
+    Needs bpy.  Raises VivantError as `write_splats` does, and for frames that are not baked.
+    """
+    import bpy
+
+    from .scene import exports
+
+    choices = exports.Choices(motion, frame_range, placed, selected_only, degree, axes)
+    return exports.write(bpy.context.scene, splats, Path(path), choices)
 
 
 def import_cameras(

@@ -12,12 +12,23 @@ class VIVANT_PG_scene(bpy.types.PropertyGroup):
 
     viewport_splats: bpy.props.IntProperty(
         name="Viewport Splats",
-        description="Most splats that the viewport draws; of larger clouds it leaves out the faintest and smallest. "
-        "Renders always draw all",
+        description="Most splats that the viewport draws. Of more it draws a part that stands for all, and looks like them. "
+        "Renders draw what Density says",
         default=1_000_000,
         min=1_000,
         soft_max=5_000_000,
         max=20_000_000,
+    )
+    plates: bpy.props.StringProperty(
+        name="Plates",
+        description="Files that plates of an animation are written to; # stand for the frame's digits",
+        default="//plates/plate_####.exr",
+        subtype="FILE_PATH",
+    )
+    plates_behind: bpy.props.BoolProperty(
+        name="Hide Behind Objects",
+        description="Leave out of plates what lies behind the scene's other objects, so that they fit over a render of those",
+        default=True,
     )
     solver: bpy.props.EnumProperty(
         name="Solver", description="What fills gaps from the tab and the menus", items=solver_items(), default=AUTO

@@ -15,26 +15,36 @@ from .operators import (
     retarget,
     shots,
     splats_edit,
+    splats_export,
     splats_io,
+    splats_outside,
     splats_playback,
     splats_render,
+    splats_size,
+    splats_stream,
     takes,
 )
 from .panels import menus, sidebar
 from .panels import phase as phase_panel
 from .panels import splats_edit as splats_edit_panel
+from .panels import splats_outside as splats_outside_panel
 from .panels import splats_playback as splats_playback_panel
+from .panels import splats_render as splats_render_panel
 from .panels import takes as takes_panels
-from .scene import drawing, ghosts, playback
+from .scene import drawing, ghosts, outside, playback
 
 MODULES: tuple[ModuleType, ...] = (
     preferences,
     properties,
     engine,
     splats_io,
+    splats_export,
     splats_render,
     splats_playback,
+    splats_stream,
+    splats_outside,
     splats_edit,
+    splats_size,
     cameras_io,
     inbetween,
     shots,
@@ -45,12 +55,15 @@ MODULES: tuple[ModuleType, ...] = (
     menus,
     sidebar,
     splats_playback_panel,
+    splats_render_panel,
+    splats_outside_panel,
     splats_edit_panel,
     takes_panels,
     phase_panel,
     drawing,
     ghosts,
     playback,
+    outside,
 )
 
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 
 from vivant.backends.common.errors import VivantError
-from vivant.backends.gaussian.formats import FORMATS, Format
+from vivant.backends.gaussian.formats import FORMATS, Format, read_splats, write_splats
 from vivant.backends.gaussian.formats.format import SAMPLED, STILL
 from vivant.backends.gaussian.motion import FAMILIES
 
@@ -27,10 +27,18 @@ of formats and from {count} random splats of the highest degree that a format ho
 
 """
 NOTES = """
-A file that was read and not changed is written byte for byte as it was, in every format. The last columns are the largest
-errors of a changed one: positions in units of the scene (which is about six wide), natural logarithms of the scales,
-degrees, and opacities, display colours and SH coefficients as they are. *in only*: the format is written by the tools of
-one trainer or viewer alone; write PLY or USD instead. *sampled*: any motion, as one still cloud a frame.
+*Round trip*: a file that was read and not changed is written byte for byte as it was, measured on the same splats. The
+last columns are the largest errors of a changed one: positions in units of the scene (which is about six wide), natural
+logarithms of the scales, degrees, and opacities, display colours and SH coefficients as they are. *in only*: the format is
+written by the tools of one trainer or viewer alone, or holds a network that no edit of splats could bring up to date; write
+PLY or USD instead. *sampled*: any motion, as one still cloud a frame. *one colour*: of that family the format holds no
+spherical harmonics.
+
+Every format also takes a file a frame: export with *A File a Frame*, or write to a name such as `a_####.spz`. What a format
+cannot hold of a cloud is named before it is written, in the export dialog, by `losses(cloud, path)` and by
+`python backends convert`. Checkpoints are those of 3DGS, 4DGS and gsplat; a trained scene is a folder of 4D-GS, Deformable
+3D Gaussians or SC-GS. USD is read where the transforms in the file put the splats, streamed SOG (levels of detail) at its
+finest level, glTF with plain or sparse accessors and packed as SPZ, but not with meshopt or Draco.
 """
 
 
@@ -38,7 +46,24 @@ def families(form: Format) -> str:
     """What moves in the format."""
     if form.holds is SAMPLED:
         return "sampled"
-    return ", ".join(name for name in form.holds if name != STILL) or "—"
+    most = max(form.holds.values())
+    named = (
+        name + (" (one colour)" if degree < most and not degree else "") for name, degree in form.holds.items() if name != STILL
+    )
+    return ", ".join(named) or "—"
+
+
+def comes_back(form: Format, extension: str, count: int) -> bool:
+    """Whether files that are read and written again are the same bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = (round_trip.path_in(pathlib.Path(folder) / name, extension) for name in "ab")
+        for path in (first, second):
+            path.parent.mkdir()
+        write_splats(round_trip.cloud_for(form, count), first)
+        write_splats(read_splats(first), second)
+        names = [sorted(path.name for path in each.parent.iterdir()) for each in (first, second)]
+        same = all((first.parent / name).read_bytes() == (second.parent / name).read_bytes() for name in names[0])
+        return names[0] == names[1] and same
 
 
 def measure(form: Format, extension: str, count: int) -> dict[str, float] | str:
@@ -53,13 +78,14 @@ def measure(form: Format, extension: str, count: int) -> dict[str, float] | str:
 
 def table(count: int) -> tuple[list[list[str]], dict[str, dict[str, float] | str]]:
     """Rows of words, the first the heads, and the figures by ending."""
-    rows = [["format", "ending", "read", "write", "moving", "SH degree", *round_trip.MEASURES]]
+    rows = [["format", "ending", "read", "write", "round trip", "moving", "SH degree", *round_trip.MEASURES]]
     figures: dict[str, dict[str, float] | str] = {}
     for form in FORMATS:
         degree = str(max(form.holds.values()) if form.holds is not SAMPLED else 4)
         for extension in form.extensions or ("folder",):
             reads = "yes" if form.read or form.decode else "no"
-            facts = [form.name, extension, reads, "yes" if form.writable else "in only", families(form), degree]
+            again = "—" if not form.writable else "same bytes" if comes_back(form, extension, count) else "other bytes"
+            facts = [form.name, extension, reads, "yes" if form.writable else "in only", again, families(form), degree]
             if form.writable:
                 found = figures[extension] = measure(form, extension, count)
                 facts += [found] if isinstance(found, str) else [f"{found[name]:.1g}" if found[name] else "0" for name in found]

@@ -5,7 +5,9 @@
 
 For every file, and a made-up scene of SH degree 3: EEVEE's and Cycles' quads under *Match Training Colours*, the viewport,
 the plate; then overlapping objects with a mesh between them, splats beside lit meshes in scene-linear light, lenses, and 26
-directions.  The truth sees through a camera computed here from lens, shift and sensor, not by `scene.cameras`.
+directions.  Scene-linear renders blend light, as renderers do, and captures were trained to be blended as display values:
+they are measured against the rasteriser blending light (the error) and blending display values (what differs by principle).
+The truth sees through a camera computed here from lens, shift and sensor, not by `scene.cameras`.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from numpy.typing import NDArray
 
 from vivant import api
 from vivant.backends.common.cameras import Camera
+from vivant.backends.common.colour import to_display
 from vivant.backends.gaussian.render.reference import render as reference
 from vivant.scene import colour, compat, drawing, pointclouds
 
@@ -98,14 +101,16 @@ def eye(scene: bpy.types.Scene) -> Camera:
     return Camera(intrinsics, to_world, width, height, "orthographic" if flat else "perspective", data.clip_start)
 
 
-def truth(scene: bpy.types.Scene, splats: Sequence[bpy.types.Object], occluders: Picture | None = None) -> Picture:
+def truth(
+    scene: bpy.types.Scene, splats: Sequence[bpy.types.Object], occluders: Picture | None = None, linear: bool = False
+) -> Picture:
     seen = eye(scene)
     views = []
     for one in splats:
         to_local = np.linalg.inv(np.array(one.matrix_world)) @ seen.camera_to_world
         local = Camera(seen.intrinsics, to_local, seen.width, seen.height, seen.model, seen.near)
         views.append((pointclouds.cloud_at(one, scene), local))
-    return reference(views, occluders=occluders)
+    return reference(views, occluders=occluders, linear=linear)
 
 
 def depths_of_meshes(scene: bpy.types.Scene) -> Picture:
@@ -144,11 +149,10 @@ def by_viewport(scene: bpy.types.Scene, splats: Sequence[bpy.types.Object]) -> P
     depsgraph = bpy.context.evaluated_depsgraph_get()
     size = scene.render.resolution_x, scene.render.resolution_y
     projection = scene.camera.calc_matrix_camera(depsgraph, x=size[0], y=size[1])
-    view = drawing.View(gpu.types.GPUOffScreen(*size, format=drawing.rasteriser.HALF))
+    view = drawing.View(size)
     nothing = gpu.types.Buffer("FLOAT", size[0] * size[1], np.ones(size[0] * size[1], np.float32))
     drawing.paint(view, splats, depsgraph, BUDGET, scene.camera.matrix_world.inverted(), projection, nothing)
-    with view.plate.bind():
-        pixels = gpu.state.active_framebuffer_get().read_color(0, 0, *size, 4, 0, "FLOAT")
+    pixels = view.framebuffer.read_color(0, 0, *size, 4, 0, "FLOAT")
     return np.array(pixels, np.float32).reshape(size[1], size[0], 4)[::-1]
 
 
@@ -168,10 +172,6 @@ def pixels_of(image: bpy.types.Image) -> Picture:
     pixels = np.empty(width * height * 4, np.float32)
     image.pixels.foreach_get(pixels)
     return pixels.reshape(height, width, 4)[::-1].astype(float)
-
-
-def to_display(light: Picture) -> Picture:
-    return np.where(light < 0.0031308, light * 12.92, 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055)
 
 
 WAYS: dict[str, tuple[float, Callable[[bpy.types.Scene, Sequence[bpy.types.Object]], Picture]]] = {
@@ -198,7 +198,7 @@ def report(what: str, way: str, score: float, bar: float | None, note: str = "")
 
 
 def captures(paths: Sequence[pathlib.Path], size: tuple[int, int], names: Sequence[str], cycles: bool) -> Iterator[bool]:
-    """Each file and the made-up scene of degree 3, from one side, in every way; by Cycles a third as wide and high."""
+    """Each file and the made-up scene of degree 3, from one side, in every way; by Cycles half as wide and high."""
     for path in [*paths, None]:
         scene = new_scene(size)
         splats = [api.import_splats(path) if path else pointclouds.add(bpy.context, samples.still_cloud())]
@@ -212,7 +212,7 @@ def captures(paths: Sequence[pathlib.Path], size: tuple[int, int], names: Sequen
             bar, way = WAYS[name]
             yield report(title, name, psnr(way(scene, splats), expected), bar)
         if cycles:
-            scene.render.resolution_x, scene.render.resolution_y = size[0] // 3, size[1] // 3
+            scene.render.resolution_x, scene.render.resolution_y = size[0] // 2, size[1] // 2
             score = psnr(by_engine(scene, "CYCLES", CYCLES_SAMPLES), truth(scene, splats))
             yield report(title, "Cycles", score, CYCLES_BAR, f"{CYCLES_SAMPLES} samples")
 
@@ -301,10 +301,16 @@ def overlaps(size: tuple[int, int], names: Sequence[str]) -> Iterator[bool]:
     expected = expected + (1 - expected[..., 3:]) * solid * np.array([grey, grey, grey, 1])
     for engine in ("EEVEE", "CYCLES"):
         yield report("the same with a mesh in between", engine, psnr(by_engine(scene, engine), expected), WAYS["EEVEE"][0])
+    over = by_plate(scene, splats)
+    over = over + (1 - over[..., 3:]) * solid * np.array([grey, grey, grey, 1])
+    yield report("the same with a mesh in between", "plate", psnr(over, expected), WAYS["plate"][0])
 
 
 def beside_lit_meshes(size: tuple[int, int]) -> Iterator[bool]:
-    """Splats as scene-linear light next to a lit mesh, shown by Standard, beside blending both as display values."""
+    """Splats as scene-linear light around a lit mesh, as the view transform Standard shows them.
+
+    The mesh's own light is its render without splats; where they light and shadow it too, that is no error of theirs.
+    """
     scene = new_scene(size)
     splats = [pointclouds.add(bpy.context, samples.still_cloud())]
     look(scene, splats, Vector((0.5, -1, 0.6)))
@@ -313,14 +319,24 @@ def beside_lit_meshes(size: tuple[int, int]) -> Iterator[bool]:
     scene.collection.objects.link(sun)
     sun.rotation_euler = (0.6, 0.2, 0.4)
     bpy.context.view_layer.update()
-    over = truth(scene, splats, depths_of_meshes(scene))
+    depth = depths_of_meshes(scene)
+    trained, light = (truth(scene, splats, depth, linear) for linear in (False, True))
     for engine in ("EEVEE", "CYCLES"):
-        linear = by_engine(scene, engine, 16)
         splats[0].hide_render = True
-        mesh = by_engine(scene, engine, 16)
+        mesh = by_engine(scene, engine, 16)[..., :3]
         splats[0].hide_render = False
-        wanted = over[..., :3] + (1 - over[..., 3:]) * to_display(mesh[..., :3])
-        yield report("scene-linear beside lit meshes", engine, psnr(to_display(linear[..., :3]), wanted), None)
+        blended = to_display(light[..., :3] + (1 - light[..., 3:]) * mesh)
+        as_trained = trained[..., :3] + (1 - trained[..., 3:]) * to_display(mesh)
+        for splats_light_it in (False, True):
+            for ray in ("diffuse", "glossy", "transmission", "shadow"):
+                setattr(splats[0], f"visible_{ray}", splats_light_it)
+            seen = to_display(by_engine(scene, engine, 16)[..., :3])
+            if splats_light_it:
+                yield report("the same, splats light and shadow the mesh", engine, psnr(seen, blended), None)
+            else:
+                bar = CYCLES_BAR if engine == "CYCLES" else WAYS["EEVEE"][0]
+                yield report("scene-linear beside a lit mesh", engine, psnr(seen, blended), bar, "against blending light")
+                yield report("scene-linear beside a lit mesh", engine, psnr(seen, as_trained), None, "against display values")
 
 
 def main() -> None:

@@ -3,9 +3,10 @@
 
 Per splat the drawing group writes a quad: four corners of position, place in the Gaussian, colour and opacity.
 
-The groups of motion families are measured by themselves, beside a memcpy of what they read and write, and one of the
-whole cloud (its spherical harmonics as of degree 3).  On a machine that does other things too the clock says little;
-what the processor spent, shared by all cores, is what the clock would say if they were free.
+The groups of motion families are measured by themselves, beside two memcpys: of the bytes that they touch (every attribute they
+read, and those they write), and of the stored splats (all their attributes, spherical harmonics as of degree 3: what a frame
+that comes from outside would have to bring).  On a machine that does other things too the clock says little; what the
+processor spent, shared by all cores, is what the clock would say if they were free.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def milliseconds_a_frame(splats: bpy.types.Object, rounds: int) -> tuple[float, 
     return clock, processor / (os.cpu_count() or 1)
 
 
-def traffic(splats: bpy.types.Object) -> int:
+def touched(splats: bpy.types.Object) -> int:
     """Bytes that the node group of an object's motion reads and writes."""
     attributes = splats.data.attributes
     names = ["position", "position"]  # read and written by nodes of their own
@@ -83,7 +84,7 @@ def memcpy(size: int) -> tuple[float, float]:
 def measure_families(count: int, rounds: int) -> list[dict[str, float | str]]:
     """A row a family: milliseconds of a frame and of the two floors, by the clock and by what free cores would take."""
     print(f"\n{count:,} moving splats, least of {rounds} frames; milliseconds by the clock / on {os.cpu_count()} free cores")
-    print(f"{'family':>8} {'frame':>15} {'memcpy traffic':>15} {'ratio':>13} {'memcpy cloud':>15} {'ratio':>13}")
+    print(f"{'family':>8} {'frame':>15} {'touched, memcpy':>22} {'ratio':>13} {'stored, memcpy':>22} {'ratio':>13}")
     rows: list[dict[str, float | str]] = []
     for family in ("Linear", "4DGS", "STG", "NDGS"):
         cloud = samples.random_moving(family, count)
@@ -93,10 +94,12 @@ def measure_families(count: int, rounds: int) -> list[dict[str, float | str]]:
         whole = count * 16 * 3 * 4 + sum(values.nbytes for values in arrays)
         row: dict[str, float | str] = {"family": family, "clock": frame[0], "free": frame[1]}
         line = f"{family:>8} {frame[0]:7.1f}/{frame[1]:7.1f}"
-        for name, size in (("traffic", traffic(splats)), ("cloud", whole)):
+        for name, size in (("touched", touched(splats)), ("stored", whole)):
             floor = [1000 * seconds for seconds in memcpy(size)]
-            row |= {f"{name} clock": floor[0], f"{name} free": floor[1]}
-            line += f" {floor[0]:7.1f}/{floor[1]:7.1f} {frame[0] / floor[0]:6.2f}/{frame[1] / floor[1]:6.2f}"
+            row |= {f"{name} bytes": size, f"{name} clock": floor[0], f"{name} free": floor[1]}
+            line += (
+                f" {size / 1e6:3.0f} MB {floor[0]:7.1f}/{floor[1]:7.1f} {frame[0] / floor[0]:6.2f}/{frame[1] / floor[1]:6.2f}"
+            )
         print(line)
         rows.append(row)
         bpy.data.pointclouds.remove(splats.data)

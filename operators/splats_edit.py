@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Edits of splats: applied transforms, mirrors, one object of many, selections, crops and colours."""
+"""Edits of splats: applied transforms, mirrors, one object of many, selections, cleaning, crops and colours."""
 
 from __future__ import annotations
 
-import bpy
+from collections.abc import Callable
+from typing import NamedTuple
 
-from ..backends.common.errors import VivantError
+import bpy
+import numpy as np
+
+from ..backends.gaussian.edit.clean import Limits
 from ..backends.gaussian.edit.colour import grading
 from ..scene import edits, pointclouds, proxies, warps
+from .filling import Filling, InSlices
 
 MEASURES = (
     ("OPACITY", "Opacity", "0 to 1"),
@@ -31,11 +36,30 @@ COMBINE = (
 )
 
 
-class SplatsEdit:
-    """Mixin: an operator on the active splats, which are as they were when it refuses."""
+FLAWS = (
+    ("INVISIBLE", "Invisible", "Fainter than a screen shows at any time", 1),
+    ("OUTLIER", "Strays", "Hardly any others near them", 2),
+    ("FLOATER", "Floaters", "Small groups far from all others", 4),
+    ("GIANT", "Giants", "Far larger than the rest of the capture", 8),
+    ("NEEDLE", "Needles", "Long and extremely thin", 16),
+)
 
-    bl_options = {"REGISTER", "UNDO"}
+
+class With(NamedTuple):
+    """The one other selected object that an edit goes by: which it may be, and what to say where there is none."""
+
+    able: Callable[[bpy.types.Object], bool]
+    ask: str
+
+
+class SplatsEdit(InSlices):
+    """Mixin: an operator on the active splats, in slices of time; refused or stopped by Esc, it leaves them as they were.
+
+    Define `edit`; put it before bpy.types.Operator.
+    """
+
     modes = {"OBJECT"}
+    other: With | None = None
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
@@ -45,18 +69,25 @@ class SplatsEdit:
         if context.active_object.mode not in cls.modes:
             cls.poll_message_set("Leave Edit Mode first")
             return False
+        if cls.other and cls.selected(context) is None:
+            cls.poll_message_set(cls.other.ask)
+            return False
         return True
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            self.report({"INFO"}, self.edit(context, context.active_object))
-        except VivantError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        return {"FINISHED"}
+    @classmethod
+    def selected(cls, context: bpy.types.Context) -> bpy.types.Object | None:
+        """The one other object that the edit goes by."""
+        found = [one for one in context.selected_objects if one != context.active_object and cls.other and cls.other.able(one)]
+        return found[0] if len(found) == 1 else None
 
-    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
-        """Do it, and say in a sentence what was done."""
+    def submit(self, context: bpy.types.Context) -> Filling[str]:
+        return Filling(self.edit(context, context.active_object))
+
+    def finish(self, context: bpy.types.Context, job: Filling[str]) -> None:
+        self.report({"INFO"}, job.result())
+
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
+        """Do it in steps that say what is done, and return a sentence on what was."""
         raise NotImplementedError
 
 
@@ -70,8 +101,8 @@ class VIVANT_OT_splats_apply(SplatsEdit, bpy.types.Operator):
     rotation: bpy.props.BoolProperty(name="Rotation", default=True)
     scale: bpy.props.BoolProperty(name="Scale", default=True)
 
-    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
-        edits.apply_transform(splats, self.location, self.rotation, self.scale)
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
+        yield from edits.applying(splats, self.location, self.rotation, self.scale)
         return f"{splats.name}: transform applied; the object keeps the turn that puts the capture upright."
 
 
@@ -84,9 +115,9 @@ class VIVANT_OT_splats_mirror(SplatsEdit, bpy.types.Operator):
     axis: bpy.props.EnumProperty(name="Axis", items=AXES)
     at_cursor: bpy.props.BoolProperty(name="At 3D Cursor", description="Mirror at the 3D cursor, not the object's origin")
 
-    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
         about = context.scene.cursor.location if self.at_cursor else splats.matrix_world.translation
-        edits.mirror(splats, self.axis, about)
+        yield from edits.mirroring(splats, self.axis, about)
         return f"{splats.name}: mirrored across {self.axis}."
 
 
@@ -105,10 +136,11 @@ class VIVANT_OT_splats_merge(SplatsEdit, bpy.types.Operator):
             return False
         return True
 
-    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
         others = _others(context)
-        edits.merge(splats, others)
-        return f"{splats.name}: {len(others) + 1} objects merged, {len(splats.data.points):,} splats."
+        count = len(others) + 1
+        yield from edits.merging(splats, others)
+        return f"{splats.name}: {count} objects merged, {len(splats.data.points):,} splats."
 
 
 class VIVANT_OT_splats_select(SplatsEdit, bpy.types.Operator):
@@ -133,17 +165,72 @@ class VIVANT_OT_splats_select(SplatsEdit, bpy.types.Operator):
         for name in ("measure", *(("colour", "distance") if self.measure == "COLOUR" else ("low", "high")), "combine"):
             layout.prop(self, name)
 
-    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
+        yield "selecting"
         if self.measure == "COLOUR":
             found = edits.coloured(splats, self.colour, self.distance)
         else:
             found = edits.measured(splats, self.measure, self.low, self.high, context.scene)
         chosen = edits.selection(splats)
         chosen = {"SET": found, "ADD": chosen | found, "REMOVE": chosen & ~found}[self.combine]
-        edits.select(splats, chosen)
-        if splats.mode == "OBJECT":
-            bpy.ops.object.mode_set(mode="EDIT")
+        show_selected(splats, chosen)
         return f"{int(chosen.sum()):,} of {len(chosen):,} splats selected."
+
+
+class VIVANT_OT_splats_clean(SplatsEdit, bpy.types.Operator):
+    """Find what captures are better off without, and select it to look at, or delete it"""
+
+    bl_idname = "vivant.splats_clean"
+    bl_label = "Clean Up Splats"
+    modes = {"OBJECT", "EDIT"}
+
+    action: bpy.props.EnumProperty(
+        name="Then",
+        items=(
+            ("SELECT", "Select", "Select them in Edit Mode, where Delete removes them"),
+            ("DELETE", "Delete", "Remove them at once"),
+        ),
+        options={"SKIP_SAVE"},  # nobody who only looks should delete as they did before
+    )
+    kinds: bpy.props.EnumProperty(name="Find", items=FLAWS, options={"ENUM_FLAG"}, default={item[0] for item in FLAWS})
+    gap: bpy.props.FloatProperty(
+        name="Distance",
+        default=Limits().gap,
+        min=1.0,
+        soft_max=30.0,
+        description="How far strays and floaters are from all others, in distances between neighbours",
+    )
+    share: bpy.props.FloatProperty(
+        name="Largest Group",
+        default=100 * Limits().share,
+        min=0.0,
+        soft_max=5.0,
+        max=100.0,
+        precision=2,
+        subtype="PERCENTAGE",
+        description="What part of all splats, weighed by opacity, a group of floaters has at most",
+    )
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        layout.use_property_split = True
+        layout.column(align=True).prop(self, "kinds")
+        for name in ("gap", "share", "action"):
+            layout.prop(self, name)
+
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
+        found = yield from edits.finding_flaws(splats, Limits(gap=self.gap, share=self.share / 100))
+        chosen = np.any([found[kind] for kind in found if kind in self.kinds], axis=0) & np.ones(len(splats.data.points), bool)
+        counts = [f"{int(found[kind].sum()):,} {title.lower()}" for kind, title, *_ in FLAWS if kind in self.kinds]
+        if self.action == "SELECT":
+            show_selected(splats, chosen)
+        else:
+            if splats.mode == "EDIT" and chosen.any():
+                bpy.ops.object.mode_set(mode="OBJECT")
+            edits.keep(splats, ~chosen)
+        return (
+            f"{int(chosen.sum()):,} splats {self.action.lower().removesuffix('e')}ed: {', '.join(counts) or 'no kind chosen'}."
+        )
 
 
 class VIVANT_OT_splats_crop(SplatsEdit, bpy.types.Operator):
@@ -157,17 +244,11 @@ class VIVANT_OT_splats_crop(SplatsEdit, bpy.types.Operator):
         items=(("INSIDE", "Inside", "Delete what is outside"), ("OUTSIDE", "Outside", "Delete what is inside")),
     )
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if not super().poll(context):
-            return False
-        if _body(context) is None:
-            cls.poll_message_set("Select one closed mesh first and the splats last")
-            return False
-        return True
+    other = With(lambda one: one.type == "MESH", "Select one closed mesh first and the splats last")
 
-    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
-        count = edits.crop(splats, _body(context), context.scene, self.keep == "INSIDE")
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
+        body = self.selected(context)
+        count = yield from edits.cropping(splats, body, context.scene, self.keep == "INSIDE")
         return f"{splats.name}: {count:,} splats deleted, {len(splats.data.points):,} left."
 
 
@@ -186,7 +267,8 @@ class VIVANT_OT_splats_tint(SplatsEdit, bpy.types.Operator):
     saturation: bpy.props.FloatProperty(name="Saturation", default=1.0, min=0.0, soft_max=2.0)
     opacity: bpy.props.FloatProperty(name="Opacity", default=1.0, min=0.0, soft_max=2.0, description="Multiplies opacities")
 
-    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
+        yield "colouring"
         where = edits.selection(splats) if splats.mode == "EDIT" else True
         matrix, offset = grading(self.colour, self.brightness, self.contrast, self.saturation)
         edits.recolour(splats, matrix, offset, self.opacity, where)
@@ -199,18 +281,13 @@ class VIVANT_OT_splats_deform(SplatsEdit, bpy.types.Operator):
     bl_idname = "vivant.splats_deform"
     bl_label = "Deform Splats by Object"
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if not super().poll(context):
-            return False
-        if _deformer(context) is None:
-            cls.poll_message_set("Select an armature, a lattice or a closed mesh first and the splats last")
-            return False
-        return True
+    other = With(
+        lambda one: one.type in warps.KINDS, "Select an armature, a lattice or a closed mesh first and the splats last"
+    )
 
-    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
-        deformer = _deformer(context)
-        edits.deform(splats, deformer)
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
+        deformer = self.selected(context)
+        yield from edits.deforming(splats, deformer)
         return f"{splats.name}: deformed as {deformer.name} is at this frame."
 
 
@@ -234,15 +311,17 @@ class VIVANT_OT_splats_proxy(SplatsEdit, bpy.types.Operator):
         name="Threshold", default=0.5, min=0.01, max=0.99, description="How opaque the splats are where the surface lies"
     )
 
-    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> str:
+    def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
+        yield "covering the splats"
         made = proxies.add(splats, context.scene, self.purpose, self.cells, self.level)
         return f"{made.name}: {len(made.data.polygons):,} faces."
 
 
-def _deformer(context: bpy.types.Context) -> bpy.types.Object | None:
-    """The one selected object that can deform the active one."""
-    able = [other for other in context.selected_objects if other.type in warps.KINDS]
-    return able[0] if len(able) == 1 else None
+def show_selected(splats: bpy.types.Object, chosen: edits.Mask) -> None:
+    """Select splats in Edit Mode."""
+    edits.select(splats, chosen)
+    if splats.mode == "OBJECT":
+        bpy.ops.object.mode_set(mode="EDIT")
 
 
 def _others(context: bpy.types.Context) -> list[bpy.types.Object]:
@@ -250,17 +329,12 @@ def _others(context: bpy.types.Context) -> list[bpy.types.Object]:
     return [other for other in context.selected_objects if other != context.active_object and pointclouds.is_splats(other)]
 
 
-def _body(context: bpy.types.Context) -> bpy.types.Object | None:
-    """The one selected mesh."""
-    bodies = [other for other in context.selected_objects if other.type == "MESH"]
-    return bodies[0] if len(bodies) == 1 else None
-
-
 CLASSES = (
     VIVANT_OT_splats_apply,
     VIVANT_OT_splats_mirror,
     VIVANT_OT_splats_merge,
     VIVANT_OT_splats_select,
+    VIVANT_OT_splats_clean,
     VIVANT_OT_splats_crop,
     VIVANT_OT_splats_tint,
     VIVANT_OT_splats_deform,

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import pathlib
+import textwrap
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import bpy
 from bpy_extras.io_utils import ImportHelper
@@ -13,13 +15,33 @@ from ..backends.common.errors import VivantError
 from ..backends.gaussian.cloud import SplatCloud
 from ..scene import pointclouds
 
+if TYPE_CHECKING:
+    from ..backends.gaussian.formats import Overrides
+
 DROPPED = ".ply;.splat;.spz;.splatv;.sog;.ksplat;.4dgs"
 # The names of all formats, which a test holds to the table: loading that would make Blender start more slowly.
 SHOWN = (
-    "*.pth;*.pt;*.ckpt;*.compressed.ply;*.ply;*.spz;*.splatv;*.glb;*.gltf;*.usdc;*.usda;*.usdz;*.usd;*.sog;*meta.json;*.4dgs;*.ksplat;"
+    "*.pth;*.pt;*.ckpt;*.compressed.ply;*.ply;*.spz;*.splatv;*.glb;*.gltf;*.usdc;*.usda;*.usdz;*.usd;*.sog;*meta.json;*lod-meta.json;*.4dgs;*.ksplat;"
     "*.zip;*.splat;*.gz"
 )
+AXES = (
+    ("RDF", "Y Down, Z Forward", "As COLMAP and nearly all trainers: PLY, splat, SOG"),
+    ("RUB", "Y Up, Z Back", "As OpenGL, glTF, SPZ and USD"),
+    ("RFU", "Z Up, Y Forward", "As Blender"),
+    ("RBD", "Z Down, Y Back", "As some scans"),
+    ("RUF", "Y Up, Z Forward", "As Unity; mirrored"),
+    ("FRU", "Z Up, X Forward", "As Unreal and ROS drivers with Y to the right; mirrored"),
+    ("FLU", "Z Up, X Forward, Y Left", "As ROS"),
+)
 BLOCKING_BYTES = 32 << 20  # smaller files are read at once: well under a second
+
+
+_CHANGES = (
+    ("AUTO", "Automatic", "As the scene's settings say, else guessed from the network's size"),
+    ("MOVE", "Change", "The network changes them over time"),
+    ("STAY", "Stay", "They stay as they are"),
+)
+_LOST = "For folders of 4D-GS that lost their cfg_args: what their network was trained to change"
 
 
 class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
@@ -42,6 +64,68 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
         description="Length of a moving capture, which files do not say; 0: as many as a sequence has, else 50",
     )
 
+    axes: bpy.props.EnumProperty(
+        name="Axes",
+        items=(("AUTO", "Automatic", "As the file or its format says"), *AXES),
+        description="Which way is up, where the capture lies on its side or stands on its head",
+    )
+    activation: bpy.props.EnumProperty(
+        name="Numbers",
+        items=(
+            ("AUTO", "Automatic", "As the file's format has them"),
+            ("raw", "As Trained", "Opacities and sizes on the trainer's own scales, as nearly all PLY files have them"),
+            ("activated", "Ready to Draw", "Opacities from 0 to 1 and sizes in the scene's units, as some converters write"),
+        ),
+        description="How a PLY means its opacities and sizes; try the other where splats are giant or see-through blobs",
+    )
+    colour_space: bpy.props.EnumProperty(
+        name="Colors",
+        items=(
+            ("AUTO", "Automatic", "As the file says, else sRGB"),
+            ("display", "sRGB", "Colors as on a screen: what trainers make of photographs"),
+            ("linear", "Linear Rec. 709", "Linear light, trained on renders or raw photographs"),
+        ),
+        description="What the colors are, where they look washed out or too dark",
+    )
+    set_times: bpy.props.BoolProperty(name="Set Time Range", description="Say which times of a moving capture are played")
+    first_time: bpy.props.FloatProperty(name="First Time", default=0.0, description="In the file's own unit, mostly 0 to 1")
+    last_time: bpy.props.FloatProperty(name="Last Time", default=1.0, description="In the file's own unit, mostly 0 to 1")
+    opacities: bpy.props.EnumProperty(name="Network: Opacity", items=_CHANGES, description=_LOST)
+    colours: bpy.props.EnumProperty(name="Network: Color", items=_CHANGES, description=_LOST)
+
+    _timer: bpy.types.Timer | None = None
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        column = layout.column(align=True)
+        column.prop(self, "start_frame")
+        column.prop(self, "frames")
+        header, body = layout.panel("vivant_import_overrides", default_closed=True)
+        header.label(text="Overrides")
+        if body is None:
+            return
+        wrapped(body, context, "For files that do not say what they mean. Leave these alone while the splats look right.")
+        for name in ("axes", "activation", "colour_space"):
+            body.prop(self, name)
+        body.prop(self, "set_times")
+        if self.set_times:
+            column = body.column(align=True)
+            column.prop(self, "first_time")
+            column.prop(self, "last_time")
+        column = body.column(align=True)
+        column.prop(self, "opacities")
+        column.prop(self, "colours")
+
+    def _overrides(self) -> Overrides:
+        from ..backends.gaussian.formats import Overrides
+
+        axes, activation, space = ("" if each == "AUTO" else each for each in (self.axes, self.activation, self.colour_space))
+        opacities, colours = (None if each == "AUTO" else each == "MOVE" for each in (self.opacities, self.colours))
+        times = (self.first_time, self.last_time) if self.set_times else None
+        return Overrides(axes, activation, space, times, opacities, colours)
+
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         self.start_frame = context.scene.frame_start
         if self.directory or self.properties.is_property_set("filepath"):
@@ -52,15 +136,19 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
         from ..backends.gaussian.formats import read_splats
 
         paths = self._paths()
+        try:
+            overrides = self._overrides()
+        except VivantError as error:
+            return self._fail(error)
         size = sum(path.stat().st_size for path in paths if path.is_file())
         if bpy.app.background or size < BLOCKING_BYTES:
             try:
-                clouds = [read_splats(path) for path in paths]
+                clouds = [read_splats(path, overrides) for path in paths]
             except VivantError as error:
                 return self._fail(error)
             return self._finish(context, clouds)
         self._pool = ThreadPoolExecutor(1)
-        self._reading: Future[list[SplatCloud]] = self._pool.submit(lambda: [read_splats(path) for path in paths])
+        self._reading: Future[list[SplatCloud]] = self._pool.submit(lambda: [read_splats(path, overrides) for path in paths])
         self._timer = context.window_manager.event_timer_add(0.05, window=context.window)
         context.window_manager.modal_handler_add(self)
         context.workspace.status_text_set(f"Reading {size / 1e6:,.0f} MB of splats: Esc cancels")
@@ -80,7 +168,9 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
         return self._finish(context, clouds)
 
     def cancel(self, context: bpy.types.Context) -> None:
-        self._stop(context)
+        """Blender ends the operator: its window closes, or the file browser does before anything began."""
+        if self._timer:
+            self._stop(context)
 
     def _paths(self) -> list[pathlib.Path]:
         folder = pathlib.Path(bpy.path.abspath(self.directory))
@@ -107,6 +197,14 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
             for warning in warnings_of(cloud):
                 self.report({"WARNING"}, warning)
         return {"FINISHED"}
+
+
+def wrapped(layout: bpy.types.UILayout, context: bpy.types.Context, text: str) -> None:
+    """Text in as many lines as a sidebar's width asks for; labels do not wrap."""
+    column = layout.column(align=True)
+    column.scale_y = 0.8
+    for line in textwrap.wrap(text, max(24, int(context.region.width / context.preferences.system.ui_scale / 7.2) - 5)):
+        column.label(text=line)
 
 
 def describe(made: bpy.types.Object, cloud: SplatCloud) -> str:

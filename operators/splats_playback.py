@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import bpy
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from .. import preferences
 from ..backends.common.errors import VivantError
+from ..backends.gaussian import stream
 from ..backends.gaussian.cache import EXTENSION
 from ..backends.gaussian.cloud import Source
 from ..backends.gaussian.motion.refined import Refined
@@ -23,11 +25,16 @@ from ..scene import clips, compat, playback, pointclouds
 from .job import JobOperator, engine
 
 GIGABYTE = 1_000_000_000
+MOST = 20 * GIGABYTE
+"""Bytes of all files in the user's cache folder, unless told otherwise."""
 
 
 def moved_by_network(candidate: bpy.types.Object | None) -> bool:
     """Whether an object's frames come from a network."""
-    return playback.is_played(candidate) and not clips.is_sequence(pointclouds.facts_of(candidate))
+    if not playback.is_played(candidate):
+        return False
+    facts = pointclouds.facts_of(candidate)
+    return not clips.is_sequence(facts) and not clips.is_streamed(facts)
 
 
 def bake(splats: bpy.types.Object, samples: int, most: int, cameras: NDArray[np.floating] | None) -> Job:
@@ -37,9 +44,12 @@ def bake(splats: bpy.types.Object, samples: int, most: int, cameras: NDArray[np.
     facts = splats[pointclouds.KEY]
     facts["samples"], facts["most"] = samples, float(most)
     told = pointclouds.facts_of(splats)
-    path = _folder(most) / clips.cache_name(told, "" if cameras is None else hashlib.sha256(cameras.tobytes()).hexdigest())
+    path = frames_folder(most) / clips.cache_name(
+        told, "" if cameras is None else hashlib.sha256(cameras.tobytes()).hexdigest()
+    )
     times = clips.times(told).tolist()
-    return engine().submit("splats.bake", *cache_writer.request(clips.scene_of(told), path, times, None, cameras, most))
+    said = told.get("overrides", {})
+    return engine().submit("splats.bake", *cache_writer.request(clips.scene_of(told), path, times, None, cameras, most, said))
 
 
 def take(splats: bpy.types.Object, job: Job) -> dict[str, object]:
@@ -52,7 +62,7 @@ def take(splats: bpy.types.Object, job: Job) -> dict[str, object]:
     return values
 
 
-def _folder(most: int) -> Path:
+def frames_folder(most: int) -> Path:
     """Where frames are baked, made where it is not."""
     folder = clips.folder_beside() or preferences.cache_folder() / "frames"
     try:
@@ -66,7 +76,8 @@ def _folder(most: int) -> Path:
 
 def _make_room(folder: Path, most: int) -> None:
     """Remove the caches used longest ago until they take no more than `most` bytes; each is baked again when asked for."""
-    caches = sorted(folder.glob(f"*{EXTENSION}*"), key=lambda path: path.stat().st_atime)
+    files = [file for kind in (EXTENSION, stream.EXTENSION) for file in folder.glob(f"*{kind}*")]
+    caches = sorted(files, key=lambda path: path.stat().st_atime)
     excess = sum(path.stat().st_size for path in caches) - most
     for path in caches:
         if excess <= 0:
@@ -159,14 +170,16 @@ class VIVANT_OT_splats_fit(JobOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return playback.is_played(context.active_object)
+        active = context.active_object
+        return playback.is_played(active) and not clips.is_streamed(pointclouds.facts_of(active))
 
     def submit(self, context: bpy.types.Context) -> Job:
         from ..backends.gaussian import fit_job
 
         self._name = context.active_object.name
-        scene = clips.scene_of(pointclouds.facts_of(context.active_object))
-        return engine(context).submit("splats.fit", *fit_job.request(scene, self.form))
+        facts = pointclouds.facts_of(context.active_object)
+        request = fit_job.request(clips.scene_of(facts), self.form, overrides=facts.get("overrides"))
+        return engine(context).submit("splats.fit", *request)
 
     def finish(self, context: bpy.types.Context, job: Job) -> None:
         splats = bpy.data.objects.get(self._name)
@@ -192,22 +205,38 @@ class VIVANT_OT_splats_fit(JobOperator, bpy.types.Operator):
         self.report({"INFO"}, f"{made.name}: {len(fit.cloud):,} splats, {likeness}. '{splats.name}' is hidden.")
 
 
-@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
-def bake_missing(scene: bpy.types.Scene, *_: object) -> None:
-    """A render begins: what was baked once and is gone is baked again before the first picture."""
+def _bake_again(splats: bpy.types.Object) -> Job:
+    """Start to bake what was baked once."""
+    facts = pointclouds.facts_of(splats)
+    cameras = np.reshape(facts["cameras"], (-1, 3)) if len(facts.get("cameras", ())) else None
+    return bake(splats, int(facts["samples"]), int(facts["most"]), cameras)
+
+
+def renew_missing(
+    scene: bpy.types.Scene,
+    ours: Callable[[clips.Facts], bool],
+    submit: Callable[[bpy.types.Object], Job],
+    take: Callable[[bpy.types.Object, Job], object],
+) -> None:
+    """Make the files again that objects of a kind play from and that are gone, and say on the console where that fails."""
     for splats in playback.played(scene):
         facts = pointclouds.facts_of(splats)
-        if splats.hide_render or clips.is_sequence(facts) or not facts.get("cache") or clips.cache_of(facts):
+        if splats.hide_render or not ours(facts) or not facts.get("cache") or clips.cache_of(facts):
             continue
         print(f"Vivant: baking the frames of {splats.name} again.", flush=True)
-        cameras = np.reshape(facts["cameras"], (-1, 3)) if len(facts.get("cameras", ())) else None
         try:
-            job = bake(splats, int(facts["samples"]), int(facts["most"]), cameras)
+            job = submit(splats)
             while not job.wait(1.0):
                 pass
             take(splats, job)
         except VivantError as error:
             print(f"Vivant: the frames of {splats.name} cannot be baked. {error}", file=sys.stderr, flush=True)
+
+
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
+def bake_missing(scene: bpy.types.Scene, *_: object) -> None:
+    """A render begins: what was baked once and is gone is baked again before the first picture."""
+    renew_missing(scene, lambda facts: not clips.is_streamed(facts), _bake_again, take)
 
 
 def register() -> None:

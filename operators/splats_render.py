@@ -3,23 +3,19 @@
 
 from __future__ import annotations
 
-import pathlib
+from pathlib import Path
 
 import bpy
 
 from ..backends.common.errors import VivantError
-from ..backends.gaussian.render import job as render_job
 from ..engine.jobs import Job
-from ..scene import cameras, colour, images, pointclouds, together
+from ..scene import colour, images, plates, pointclouds, together
 from .job import JobOperator, engine
-
-
-def _shown(scene: bpy.types.Scene) -> list[bpy.types.Object]:
-    return [splats for splats in scene.objects if pointclouds.is_splats(splats) and not splats.hide_render]
+from .series import Series
 
 
 class VIVANT_OT_splats_render(JobOperator, bpy.types.Operator):
-    """Draw all visible splats through the scene's camera, exactly, into a new image (a plate)"""
+    """Draw all visible splats through the scene's camera, exactly, into a new image or into files for the compositor"""
 
     bl_idname = "vivant.splats_render"
     bl_label = "Render Plate"
@@ -27,31 +23,63 @@ class VIVANT_OT_splats_render(JobOperator, bpy.types.Operator):
 
     filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="File",
-        description="Write a multilayer EXR as well: colour, mean depth and nearest depth for the compositor; none when empty",
+        description="Write a multilayer EXR instead of an image: colour, mean depth and nearest depth for the compositor. "
+        "# stand for the frame's digits",
         subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
+    )
+    animation: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Animation",
+        description="Write a file for every frame of the scene; without a file name, under the one in the tab Vivant",
+        options={"SKIP_SAVE"},
+    )
+    hide_behind: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Hide Behind Objects",
+        description="Leave out what lies behind the scene's other objects, so that the plate fits over their render",
+        default=True,
     )
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         return any(pointclouds.is_splats(candidate) for candidate in context.scene.objects)
 
-    def submit(self, context: bpy.types.Context) -> Job:
+    def submit(self, context: bpy.types.Context) -> Job | Series:
         scene = context.scene
-        shown = _shown(scene)
-        if not shown:
-            raise VivantError("All splats are hidden in renders.", "Switch on the camera icon of one of them in the outliner.")
-        camera = cameras.read(scene.camera, scene, context.evaluated_depsgraph_get())
-        views = [(pointclouds.cloud_at(splats, scene), cameras.in_space_of(camera, splats)) for splats in shown]
-        self._name = f"Plate {scene.frame_current:04d}"
-        return engine(context).submit("splats.render", *render_job.request(views))
+        name = self.filepath or (scene.vivant.plates if self.animation else "")
+        self._first, self._name = None, f"Plate {scene.frame_current:04d}"
+        self._frames = range(scene.frame_start, scene.frame_end + 1, scene.frame_step)
+        if not self.animation:
+            self._first = plates.file_of(name, scene.frame_current, False) if name else None
+            return _begin(context, scene, context.view_layer, self.hide_behind, self._first)
+        self._first = plates.file_of(name, scene.frame_start, True)
+        names, hide = (scene.name, context.view_layer.name), self.hide_behind
 
-    def finish(self, context: bpy.types.Context, job: Job) -> None:
-        _, arrays = job.result()
-        image = images.write_plate(self._name, arrays["picture"])
-        if self.filepath:
-            path = pathlib.Path(bpy.path.abspath(self.filepath)).with_suffix(".exr")
-            images.write_layers(path, arrays["picture"], depth=arrays["depth"], nearest=arrays["nearest"])
-        self.report({"INFO"}, f"{image.name}: {image.size[0]} x {image.size[1]}, in the image editor.")
+        def begin(frame: int) -> Job:
+            # asked for anew each time: the user goes on working while this runs
+            scene = bpy.data.scenes.get(names[0])
+            view_layer = scene and scene.view_layers.get(names[1])
+            if view_layer is None:
+                raise VivantError(f"The scene “{names[0]}” is gone.", "Render the plates again.")
+            with plates.at_frame(scene, frame):
+                return _begin(context, scene, view_layer, hide, plates.file_of(name, frame, True))
+
+        return Series(begin, self._frames, lambda frame: f"frame {frame}")
+
+    def finish(self, context: bpy.types.Context, job: Job | Series) -> None:
+        result = job.result()
+        if self._first is None:
+            image = images.write_plate(self._name, result[1]["light"])
+            self.report({"INFO"}, f"{image.name}: {image.size[0]} x {image.size[1]}, in the image editor.")
+            return
+        image = images.load_layers(self._first, self.animation and len(self._frames) > 1)
+        many = f"{len(self._frames)} files from " if self.animation else ""
+        self.report({"INFO"}, f"{many}{self._first}, for the compositor's Image node: “{image.name}”.")
+
+
+def _begin(
+    context: bpy.types.Context, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, hide: bool, path: Path | None
+) -> Job:
+    return engine(context).submit("splats.render", *plates.request(scene, view_layer, hide, path))
 
 
 class VIVANT_OT_splats_together(bpy.types.Operator):
@@ -73,7 +101,7 @@ class VIVANT_OT_splats_together(bpy.types.Operator):
         if self.separate:
             together.separate(context.scene)
         else:
-            together.join(context.scene, _shown(context.scene))
+            together.join(context.scene, plates.splats_of(context.view_layer))
         return {"FINISHED"}
 
 

@@ -7,7 +7,11 @@ from ..scene import takes
 
 
 def _import(self: bpy.types.Menu, context: bpy.types.Context) -> None:
-    self.layout.operator("vivant.splats_import", text="Gaussian Splats (.ply/.splat/.spz/.splatv)")
+    self.layout.operator("vivant.splats_import", text="Gaussian Splats (.ply/.spz/.sog/.glb/.usd)")
+
+
+def _export(self: bpy.types.Menu, context: bpy.types.Context) -> None:
+    self.layout.operator("vivant.splats_export", text="Gaussian Splats (.ply/.spz/.sog/.glb/.usd)")
 
 
 def _import_cameras(self: bpy.types.Menu, context: bpy.types.Context) -> None:
@@ -63,6 +67,7 @@ def _inbetween(self: bpy.types.Menu, context: bpy.types.Context) -> None:
 ENTRIES = (
     ("TOPBAR_MT_file_import", _import),
     ("TOPBAR_MT_file_import", _import_cameras),
+    ("TOPBAR_MT_file_export", _export),
     ("TOPBAR_MT_file_export", _export_cameras),
     ("VIEW3D_MT_pose_slide", _inbetween),  # Pose ▸ In-Betweens
     ("DOPESHEET_MT_key", _inbetween),

@@ -10,7 +10,7 @@ import bpy
 from .. import preferences
 from ..operators import job as jobs
 from ..operators import retarget
-from ..scene import compat, drawing, pointclouds, takes
+from ..scene import compat, drawing, pointclouds, sizes, takes
 from . import menus
 
 ROOT = preferences.__package__
@@ -32,6 +32,11 @@ def paragraph(layout: bpy.types.UILayout, context: bpy.types.Context, text: str,
     column.scale_y = 0.8
     for index, line in enumerate(textwrap.wrap(text, characters)):
         column.label(text=line, icon=icon if index == 0 else "BLANK1" if icon != "NONE" else "NONE")
+
+
+def megabytes(count: int) -> str:
+    """Bytes for a panel."""
+    return f"{count / 1e6:,.1f} MB"
 
 
 class VIVANT_PT_jobs(Tab, bpy.types.Panel):
@@ -62,6 +67,7 @@ class VIVANT_PT_start(Tab, bpy.types.Panel):
         column = self.layout.column()
         column.scale_y = 1.3
         column.operator("vivant.splats_import", text="Import Splats…", icon="IMPORT")
+        column.operator("vivant.splats_stream", text="Stream Large Capture…", icon="FILE_CACHE")
         paragraph(self.layout, context, "Or drop a .ply, .splat, .spz or .splatv file into the viewport.")
         self.layout.separator()
         paragraph(self.layout, context, "Select splats to play, colour and render them.", icon="POINTCLOUD_DATA")
@@ -80,7 +86,16 @@ class VIVANT_PT_splats(Tab, bpy.types.Panel):
         column = self.layout.column(align=True)
         column.label(text=splats.name, icon="POINTCLOUD_DATA")
         count = f"{len(splats.data.points):,}"
-        for name, value in (("Splats", count), ("Format", facts.get("format")), ("Axes", facts.get("axes"))):
+        takes_up = sizes.bytes_of(splats, context.scene.vivant.viewport_splats)
+        rows = {
+            "Splats": count,
+            "Format": facts.get("format"),
+            "Axes": facts.get("axes"),
+            "In the .blend": megabytes(takes_up.inside),
+            "Other files": takes_up.outside and megabytes(takes_up.outside),
+            "Graphics card": megabytes(takes_up.card),
+        }
+        for name, value in rows.items():
             if value:
                 row = column.split(factor=0.4)
                 row.label(text=name)
@@ -91,9 +106,7 @@ class VIVANT_PT_splats(Tab, bpy.types.Panel):
                 paragraph(box, context, f"{name} ({number:,})", icon="TOOL_SETTINGS")
             for warning in facts.get("warnings", ()):
                 paragraph(box, context, warning, icon="ERROR")
-        column = self.layout.column()
-        column.scale_y = 1.2
-        column.operator("vivant.splats_render", icon="RENDER_STILL")
+        column.operator("vivant.splats_export", text="Export Splats…", icon="EXPORT")
 
 
 class VIVANT_PT_splats_look(Tab, bpy.types.Panel):
@@ -110,17 +123,19 @@ class VIVANT_PT_splats_look(Tab, bpy.types.Panel):
         layout.use_property_split = True
         layout.use_property_decorate = False
         column = layout.column()
-        for name in ("SH Degree", "Linear Light", "Antialiased", "Quads in Viewport"):
-            compat.draw_modifier_input(column, drawer, name)
-        layout.operator("vivant.display_setup", icon="COLOR")
+        for name in ("Density", "SH Degree", "Linear Light", "Antialiased", "Quads in Viewport"):
+            if compat.has_modifier_input(drawer, name):
+                compat.draw_modifier_input(column, drawer, name)
+        if pointclouds.is_drawn_by_old(context.active_object):
+            column.operator("vivant.splats_renew", icon="FILE_REFRESH")
+        column.operator("vivant.splats_limit_degree", text="Limit SH Degree…", icon="TRASH")
         column = layout.column()
         column.prop(context.scene.vivant, "viewport_splats")
         if drawing.trouble:
-            paragraph(layout, context, f"The viewport stopped drawing splats. {drawing.trouble}", icon="ERROR")
-        elif drawing.drawn >= context.scene.vivant.viewport_splats:
-            paragraph(
-                layout, context, f"The viewport draws the {drawing.drawn:,} splats seen most; renders draw all.", icon="INFO"
-            )
+            paragraph(layout, context, f"The viewport shows points: drawing splats failed. {drawing.trouble}", icon="ERROR")
+        elif drawing.stood_for:
+            said = f"{drawing.drawn:,} of {drawing.stood_for:,} splats stand for all in the viewport; renders draw all."
+            paragraph(layout, context, said, icon="INFO")
 
 
 class VIVANT_PT_motion(Tab, bpy.types.Panel):

@@ -6,7 +6,7 @@ import bpy
 from ..backends.gaussian.motion.timing import INPUTS
 from ..operators import splats_playback
 from ..scene import clips, compat, playback, pointclouds
-from .sidebar import Tab, paragraph
+from .sidebar import Tab, megabytes, paragraph
 
 
 class VIVANT_PT_splats_motion(Tab, bpy.types.Panel):
@@ -35,12 +35,13 @@ class VIVANT_PT_splats_motion(Tab, bpy.types.Panel):
 
     def _frames(self, context: bpy.types.Context, splats: bpy.types.Object, facts: clips.Facts) -> None:
         layout = self.layout
-        on_disk, inside = playback.bytes_of(splats)
-        frames = int(facts.get("samples", 0))
         if clips.is_sequence(facts):
-            paragraph(layout, context, f"Plays from its files; {inside / 1e6:,.1f} MB in the .blend.", icon="FILE_FOLDER")
-        elif on_disk:
-            text = f"{frames:,} frames: {on_disk / 1e6:,.1f} MB on the disk; {inside / 1e6:,.1f} MB in the .blend."
+            paragraph(layout, context, "Plays from its files.", icon="FILE_FOLDER")
+        elif clips.is_streamed(facts):
+            text = f"{facts['streamed']:,} splats stream from the disk, at most {len(splats.data.points):,} are here at once."
+            paragraph(layout, context, text, icon="DISK_DRIVE")
+        elif cache := clips.cache_of(facts):
+            text = f"{facts['samples']:,} frames: {megabytes(cache.stat().st_size)} on the disk."
             paragraph(layout, context, text, icon="DISK_DRIVE")
         if said := playback.trouble.get(splats.name):
             paragraph(layout, context, said, icon="ERROR")
@@ -49,7 +50,10 @@ class VIVANT_PT_splats_motion(Tab, bpy.types.Panel):
         if splats_playback.moved_by_network(splats):
             text = "Bake Frames Again" if facts.get("cache") else "Bake Frames"
             column.operator("vivant.splats_bake", text=text, icon="RENDER_ANIMATION")
-        column.operator("vivant.splats_fit", icon="CURVE_BEZCURVE")
+        if clips.is_streamed(facts):
+            column.operator("vivant.splats_stream_again", icon="FILE_REFRESH")
+        else:
+            column.operator("vivant.splats_fit", icon="CURVE_BEZCURVE")
 
 
 CLASSES = (VIVANT_PT_splats_motion,)

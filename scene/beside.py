@@ -20,7 +20,10 @@ from bpy_extras import anim_utils
 from mathutils import Matrix
 from numpy.typing import NDArray
 
+from ..backends.common.steps import at_once, told
 from . import actions, rigs
+
+__all__ = ["Double", "Poses", "aside", "at_once", "channels", "double", "poses", "told"]
 
 Array = NDArray[np.floating]
 Result = TypeVar("Result")
@@ -74,27 +77,6 @@ def poses(
         if not kept:
             yield f"'{action.name}', frame {done} of {len(frames)}"
     return _joined(parts)
-
-
-def at_once(steps: Generator[Any, None, Result]) -> Result:
-    """What a generator returns."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-
-
-def told(doing: str, steps: Generator[float, None, Result]) -> Generator[str, None, Result]:
-    """Steps that yield the share that is done, as ones that yield what is done."""
-    while True:
-        try:
-            share = next(steps)
-        except StopIteration as end:
-            found: Result = end.value
-            return found
-        yield f"{doing}, {share:.0%}"
 
 
 def aside(doing: str, work: Callable[[], Result]) -> Generator[str, None, Result]:

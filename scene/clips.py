@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the frames of a cloud lie that no node group moves: in a frame cache outside the .blend, or in a sequence's files.
+"""Where the frames of a cloud lie that no node group moves: in a frame cache outside the .blend, or in a sequence's files;
+and where the splats lie of one that is larger than memory: in a stream, which gives a stretch of time at once.
 
 An object's facts say it: `moves_by`, the family; `path`, what was imported; of scenes that networks move also `samples`,
-how many frames are baked, `cache`, the file, and `source`, its fingerprint.
+how many frames are baked; of these and of streams `cache`, the file, and `source`, its fingerprint; of streams `streamed`,
+how many splats they have, and `samples`, how many windows.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends.common.errors import VivantError
+from ..backends.gaussian import stream
 from ..backends.gaussian.cache import EXTENSION, FrameCache
 from ..backends.gaussian.cloud import SplatCloud
 from ..backends.gaussian.motion.frames import Frames
@@ -25,12 +28,18 @@ from ..backends.gaussian.playback import CacheClip, Clip, FileClip
 
 Facts = Mapping[str, Any]
 
+AGAIN = "Press Prepare Again in the tab Vivant."
 BAKE = "Press Bake Frames in the tab Vivant."
 
 
 def is_sequence(facts: Facts) -> bool:
     """Whether the frames are the imported files themselves."""
     return facts.get("moves_by") == Frames.name
+
+
+def is_streamed(facts: Facts) -> bool:
+    """Whether a node group moves the splats, but only those are there that live about now."""
+    return bool(facts.get("streamed"))
 
 
 def times(facts: Facts) -> NDArray[np.float64]:
@@ -40,9 +49,16 @@ def times(facts: Facts) -> NDArray[np.float64]:
 
 def cache_name(facts: Facts, camera: str = "") -> str:
     """The name of a cache file: of one scene baked alike always the same."""
-    scene = Path(facts["path"])
-    given = f"{scene}|{facts.get('samples')}|{list(facts['time_range'])}|{camera}"
-    return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', scene.stem)[:40]}-{zlib.crc32(given.encode()):08x}{EXTENSION}"
+    return _name(Path(facts["path"]), f"{facts.get('samples')}|{list(facts['time_range'])}|{camera}", EXTENSION)
+
+
+def stream_name(scene: Path, overrides: Mapping[str, Any]) -> str:
+    """The name of a stream of a file that is read with overrides."""
+    return _name(scene, str(sorted(overrides.items())), stream.EXTENSION)
+
+
+def _name(scene: Path, given: str, extension: str) -> str:
+    return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', scene.stem)[:40]}-{zlib.crc32(f'{scene}|{given}'.encode()):08x}{extension}"
 
 
 def folder_beside() -> Path | None:
@@ -59,10 +75,11 @@ def cache_of(facts: Facts) -> Path | None:
     return next((path for path in ([beside / baked.name] if beside else []) + [baked] if path.is_file()), None)
 
 
-def _read(path: Path) -> SplatCloud:
-    from ..backends.gaussian.formats import read_splats  # not before it is needed: Blender starts with this module
+def read(facts: Facts) -> SplatCloud:
+    """The cloud of the imported file or folder, as it was imported.  Raises VivantError when it is gone or broken."""
+    from ..backends.gaussian.formats import Overrides, read_splats  # not before it is needed: Blender starts with this module
 
-    return read_splats(path)
+    return read_splats(scene_of(facts), Overrides.of(facts.get("overrides", {})))
 
 
 def scene_of(facts: Facts) -> Path:
@@ -76,22 +93,34 @@ def scene_of(facts: Facts) -> Path:
 def read_clip(facts: Facts, count: int) -> Clip:
     """The frames of an object of so many splats.  Raises VivantError where they are gone or are not its own."""
     if is_sequence(facts):
-        cloud = _read(scene_of(facts))
+        cloud = read(facts)
         if not isinstance(cloud.family, Frames):
             raise VivantError(f"'{facts['path']}' is no sequence any more.", "Put its files back.")
         return FileClip(cloud)
-    return CacheClip(_cache(facts, count), lambda: _read(scene_of(facts)))
+    if is_streamed(facts):
+        return _stream(facts, count)
+    return CacheClip(_cache(facts, count), lambda: read(facts))
 
 
 def family_of(facts: Facts, cloud: SplatCloud) -> Frames | None:
     """The family that plays the frames for scripts and export; None where nothing is baked."""
     if is_sequence(facts):
-        family = _read(scene_of(facts)).family
+        family = read(facts).family
         return family if isinstance(family, Frames) else None
     if cache_of(facts) is None:
         return None
     cache = _cache(facts, len(cloud))
-    return cache.family(_read(scene_of(facts)) if cache.partly else cloud)
+    return cache.family(read(facts) if cache.partly else cloud)
+
+
+def _stream(facts: Facts, count: int) -> stream.SplatStream:
+    path = cache_of(facts)
+    if path is None:
+        raise VivantError(f"'{Path(facts['cache']).name}', which '{Path(facts['path']).name}' streams from, is gone.", AGAIN)
+    found = stream.SplatStream(path)
+    if found.source != facts["source"] or found.kind != facts["moves_by"] or found.most != count:
+        raise VivantError(f"'{path.name}' is of something else.", AGAIN)
+    return found
 
 
 def _cache(facts: Facts, count: int) -> FrameCache:

@@ -30,6 +30,16 @@ _LAYOUT: dict[str, tuple[str, type, int]] = {
 }
 
 
+# bytes an element in Blender's memory and files, where they are not four a number
+_PACKED = {"INT8": 1, "BOOLEAN": 1, "BYTE_COLOR": 4, "INT16_2D": 4}
+
+
+def bytes_of(points: bpy.types.PointCloud) -> int:
+    """Bytes of all attributes of a point cloud, which are not read."""
+    kinds = [attribute.data_type for attribute in points.attributes]
+    return len(points.points) * sum(_PACKED.get(kind) or 4 * (_LAYOUT[kind][2] if kind in _LAYOUT else 1) for kind in kinds)
+
+
 def read(attribute: bpy.types.Attribute) -> NDArray[Any]:
     """Values (N,) or (N, numbers an element).  Raises VivantError for a type that cannot be carried."""
     if attribute.data_type not in _LAYOUT:

@@ -50,6 +50,12 @@ def _identifier(modifier: bpy.types.NodesModifier, name: str) -> str:
     raise KeyError(f"{modifier.node_group.name} has no input {name!r}")
 
 
+def has_modifier_input(modifier: bpy.types.NodesModifier, name: str) -> bool:
+    """Whether a nodes modifier has an input of that name; groups of older versions lack some."""
+    items = modifier.node_group.interface.items_tree
+    return any(item.item_type == "SOCKET" and item.in_out == "INPUT" and item.name == name for item in items)
+
+
 def get_modifier_input(modifier: bpy.types.NodesModifier, name: str) -> Any:
     """Value of a nodes modifier's input, by the input's name."""
     identifier = _identifier(modifier, name)

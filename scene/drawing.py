@@ -6,14 +6,16 @@ splats are blended as display values in a picture of their own, where Blender's 
 what lies behind other objects, and that picture is laid over the viewport.  Work is done only for
 what changed: attributes are read after Blender evaluated the object, sorted when the view turned,
 drawn when anything in view changed.
+
+What was just read is sorted before it is drawn.  When only the view turns, large clouds are drawn in the last
+order while a thread sorts them, and once more when it has ended, see `sorting`.
 """
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import bpy
@@ -23,15 +25,15 @@ from bpy.app.handlers import persistent
 from mathutils import Matrix
 from numpy.typing import NDArray
 
+from ..backends.gaussian import density
 from ..backends.gaussian.render.constants import ALPHA_MIN
-from . import compat, pointclouds, rasteriser
+from . import compat, pointclouds, rasteriser, sorting
 
 Floats = NDArray[np.float32]
 
-PATIENCE = 0.04  # seconds; a slower sort is done at most a third of the time, and the order is late meanwhile
-
 trouble = ""  # what stopped the drawing, for the panel
 drawn = 0  # splats in the viewport drawn last
+stood_for = 0  # splats that those stand for, where the viewport's budget is smaller
 
 _handle: Any = None
 _changes: dict[int, int] = {}  # session_uid -> how often an object's evaluated geometry, or a datablock, changed
@@ -44,24 +46,27 @@ class Gathered:
     """The clouds of one set of objects, as the card and the sort need them."""
 
     version: tuple[int, ...]
-    columns: list[Floats]  # _SHAPE of all splats
+    columns: list[Floats]  # _SHAPE of the splats within the budget
+    rows: list[NDArray[np.intp] | None]  # which those are of each cloud; all where None
+    whole: int  # how many there are without a budget
     origins: list[object]  # of the higher harmonics
     splats: rasteriser.Splats
-    kept: NDArray[np.intp]  # splats worth drawing
-    means: list[Floats]  # their places, one array an object
+    points: sorting.Points  # those worth drawing
 
 
 @dataclass(eq=False)
 class View:
-    """What one region shows."""
+    """What one region shows, and of what it is; size: width and height in pixels."""
 
-    plate: gpu.types.GPUOffScreen
-    order: gpu.types.GPUTexture | None = None
-    count: int = 0
-    sorted_for: tuple[object, ...] = ()
+    size: tuple[int, int]
+    order: sorting.Order = field(default_factory=sorting.Order)
     shown: tuple[object, ...] = ()
-    depth: Floats | None = None
-    sort_again: float = 0.0  # not before this time
+    depth: gpu.types.Buffer | None = None
+
+    def __post_init__(self) -> None:
+        """Make the plate; Blender's own offscreen would, in a viewport's drawing, bind the window instead of the viewport."""
+        self.plate = gpu.types.GPUTexture(self.size, format=rasteriser.HALF)
+        self.framebuffer = gpu.types.GPUFrameBuffer(color_slots=self.plate)
 
 
 def drawable(candidate: bpy.types.Object) -> bool:
@@ -81,8 +86,8 @@ def _draw() -> None:
     depth = gpu.state.active_framebuffer_get().read_depth(x, y, width, height)
     view = _view(context.region, width, height)
     matrices = gpu.matrix.get_model_view_matrix(), gpu.matrix.get_projection_matrix()
-    if paint(view, clouds, context.evaluated_depsgraph_get(), context.scene.vivant.viewport_splats, *matrices, depth):
-        rasteriser.show(view.plate.texture_color, (x, y), _power_law(context.scene))
+    if paint(view, clouds, context.evaluated_depsgraph_get(), context.scene.vivant.viewport_splats, *matrices, depth, True):
+        rasteriser.show(view.plate, (x, y), _power_law(context.scene))
 
 
 def paint(
@@ -93,18 +98,20 @@ def paint(
     to_view: Matrix,
     projection: Matrix,
     depth: gpu.types.Buffer,
+    may_be_late: bool = False,
 ) -> bool:
     """Bring a view's plate up to date: premultiplied display values; False when there is nothing to see.
 
-    depth: Blender's depth buffer, one float a pixel of the plate, 0 near to 1 far.
+    depth: Blender's depth buffer, one float a pixel of the plate, 0 near to 1 far.  may_be_late: a view that turned
+    may show the order of a moment ago, if it is drawn again when the viewports are.
     """
     gathered = _gather(clouds, depsgraph, budget)
-    global drawn
-    drawn = len(gathered.kept)
+    global drawn, stood_for
+    drawn, stood_for = len(gathered.points.names), gathered.whole if gathered.whole > budget else 0
     if not drawn:
         return False
     poses = [_pose(cloud, to_view) for cloud in clouds]
-    _sort(view, gathered, poses, projection)
+    view.order.update(_wanted(gathered.points, poses, projection), may_be_late)
     _redraw(view, gathered, poses, projection, depth)
     return True
 
@@ -131,25 +138,34 @@ def _read(
     """Read the evaluated clouds; what did not change is taken from before."""
     geometries = [cloud.evaluated_get(depsgraph).evaluated_geometry() for cloud in clouds]  # hold the points
     parts = [_points_of(geometry.pointcloud) for geometry in geometries]
+    whole = sum(len(part[0]) for part in parts)
+    rows = _within(clouds, parts, budget)
     sizes = [len(part[0]) for part in parts]
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if len(parts) > 1 else parts[0]
     means, quats, scales, base = columns
     origins = [_origin(cloud) for cloud in clouds]
 
-    bright = before is not None and before.origins == origins and np.array_equal(before.columns[3][:, :3], base[:, :3])
-    if bright and before.version[-1] == budget and all(map(np.array_equal, before.columns, columns)):
+    bright = (
+        before is not None
+        and before.origins == origins
+        and all(map(np.array_equal, before.rows, rows))
+        and np.array_equal(before.columns[3][:, :3], base[:, :3])
+    )
+    if bright and all(map(np.array_equal, before.columns, columns)):
         before.version = version
         return before
     if bright:  # harmonics are large and seldom change
         radiance, bands = before.splats.radiance, before.splats.bands
     else:
-        harmonics = [_harmonics(geometry.pointcloud, part[3]) for geometry, part in zip(geometries, parts, strict=True)]
+        read = zip(geometries, parts, rows, strict=True)
+        harmonics = [_harmonics(geometry.pointcloud, part[3], kept) for geometry, part, kept in read]
         radiance, bands = rasteriser.pack_radiance(harmonics)
+    kept = np.flatnonzero(base[:, 3] >= ALPHA_MIN)
     owners = np.repeat(np.arange(len(clouds), dtype=np.float32), sizes)
     shape = rasteriser.pack_shape(means, quats, scales, base[:, 3], owners)
-    kept = most_visible(scales, base[:, 3], budget)
-    bounds = np.searchsorted(owners[kept], np.arange(1, len(clouds)))
-    return Gathered(version, columns, origins, rasteriser.Splats(shape, radiance, bands), kept, np.split(means[kept], bounds))
+    places = np.split(means[kept], np.searchsorted(kept, np.cumsum(sizes)[:-1]))
+    points = sorting.Points(kept.astype(np.float32), places)
+    return Gathered(version, columns, rows, whole, origins, rasteriser.Splats(shape, radiance, bands), points)
 
 
 _SHAPE = {"position": 3, "rotation": 4, "scale": 3, pointclouds.BASE: 4}
@@ -166,10 +182,31 @@ def _points_of(points: bpy.types.PointCloud | None) -> list[Floats]:
     return columns
 
 
-def _harmonics(points: bpy.types.PointCloud | None, base: Floats) -> list[Floats]:
-    """All coefficients of a cloud, as columns."""
+def _within(clouds: Sequence[bpy.types.Object], parts: list[list[Floats]], budget: int) -> list[NDArray[np.intp] | None]:
+    """Thin the clouds' columns, in place, to a budget of splats that look like all of them; which rows stay of each."""
+    whole = sum(len(part[0]) for part in parts)
+    if whole <= budget:
+        return [None] * len(parts)
+    weights = [
+        density.weights(scales, None if pointclouds.mover_of(cloud) else base[:, 3])
+        for cloud, (_, _, scales, base) in zip(clouds, parts, strict=True)
+    ]
+    share = density.shares(np.concatenate(weights), budget / whole)
+    rows = []
+    for part, own in zip(parts, np.split(share, np.cumsum([len(weight) for weight in weights])[:-1]), strict=True):
+        kept = density.chosen(own)
+        means, quats, scales, base = (column[kept] for column in part)
+        scales, base[:, 3] = density.compensated(scales, base[:, 3], own[kept])
+        part[:] = means, quats, scales, base
+        rows.append(kept)
+    return rows
+
+
+def _harmonics(points: bpy.types.PointCloud | None, base: Floats, kept: NDArray[np.intp] | None) -> list[Floats]:
+    """All coefficients of the splats of a cloud that are kept, as columns."""
     names = [name for name in _HIGHER if len(base) and name in points.attributes]
-    return [base[:, :3], *(pointclouds.read_attribute(points, name) for name in names)]
+    higher = (pointclouds.read_attribute(points, name) for name in names)
+    return [base[:, :3], *(column if kept is None else column[kept] for column in higher)]
 
 
 def _hide_dots(points: bpy.types.PointCloud) -> bool:
@@ -206,67 +243,43 @@ def _origin(cloud: bpy.types.Object) -> object:
     return object()
 
 
-def most_visible(scales: Floats, opacities: Floats, budget: int) -> NDArray[np.intp]:
-    """Indices of the splats that can be seen at all; of more than `budget` those with most opacity times area."""
-    kept = np.flatnonzero(opacities >= ALPHA_MIN)
-    if len(kept) > budget:
-        weight = opacities[kept] * np.prod(scales[kept], axis=1) ** np.float32(2 / 3)
-        kept = np.sort(kept[np.argpartition(-weight, budget)[:budget]])
-    return kept
-
-
 def _pose(cloud: bpy.types.Object, view: Matrix) -> rasteriser.Pose:
     drawer = pointclouds.drawer_of(cloud)
     degree, antialiased = (
         (compat.get_modifier_input(drawer, name) for name in ("SH Degree", "Antialiased")) if drawer else (3, False)
     )
-    return rasteriser.Pose(view @ cloud.matrix_world, int(degree), bool(antialiased))
+    return rasteriser.Pose(view @ cloud.matrix_world, int(degree), bool(antialiased), pointclouds.is_linear(cloud))
 
 
 def _view(region: bpy.types.Region, width: int, height: int) -> View:
     """The state of a region, made anew when its size changed."""
     key = region.as_pointer()
     view = _views.get(key)
-    if view is None or (view.plate.width, view.plate.height) != (width, height):
+    if view is None or view.size != (width, height):
         if len(_views) > 16:  # of regions that are no more
             _views.clear()
-        view = _views[key] = View(gpu.types.GPUOffScreen(width, height, format=rasteriser.HALF))
+        view = _views[key] = View((width, height))
     return view
 
 
-def _sort(view: View, gathered: Gathered, poses: Sequence[rasteriser.Pose], projection: Matrix) -> None:
-    """Bring the order up to date, or soon."""
-    wanted = (gathered, *(tuple(pose.to_view[2]) for pose in poses), projection[3][3])
-    if view.sorted_for == wanted:
-        return
-    if view.sorted_for[:1] == (gathered,) and time.perf_counter() < view.sort_again:
-        if not bpy.app.timers.is_registered(_redraw_viewports):
-            bpy.app.timers.register(_redraw_viewports, first_interval=0.1)
-        return
-    started = time.perf_counter()
-    depths = np.concatenate([pose.depths(means) for means, pose in zip(gathered.means, poses, strict=True)])
-    seen = np.flatnonzero(depths > rasteriser.near_of(projection))
-    seen = seen[rasteriser.far_first(depths[seen], projection[3][3] == 0)]
-    view.order = rasteriser.pack_order(gathered.kept[seen])
-    view.count, view.sorted_for = len(seen), wanted
-    finished = time.perf_counter()
-    view.sort_again = finished + (2 * (finished - started) if finished - started > PATIENCE else 0)
+def _wanted(points: sorting.Points, poses: Sequence[rasteriser.Pose], projection: Matrix) -> sorting.Wanted:
+    perspective = projection[3][3] == 0
+    near = rasteriser.near_of(projection) if perspective else -np.inf  # in parallel views it changes with every zoom
+    return sorting.Wanted(points, tuple(tuple(pose.to_view[2]) for pose in poses), near, perspective)
 
 
 def _redraw(
     view: View, gathered: Gathered, poses: Sequence[rasteriser.Pose], projection: Matrix, depth: gpu.types.Buffer
 ) -> None:
     """Draw the plate, unless it shows just that already."""
-    wanted = (view.order, *poses, *map(tuple, projection))
-    behind = np.array(depth, np.float32)
-    if view.shown == wanted and view.depth is not None and np.array_equal(view.depth, behind):
+    wanted = (view.order.texture, *poses, *map(tuple, projection))
+    if view.shown == wanted and view.depth is not None and np.array_equal(view.depth, depth):
         return
-    size = view.plate.width, view.plate.height
-    occluders = gpu.types.GPUTexture(size, format="R32F", data=gpu.types.Buffer("FLOAT", behind.size, behind))
-    with view.plate.bind():
-        gpu.state.active_framebuffer_get().clear(color=(0, 0, 0, 0))
-        rasteriser.draw(gathered.splats, view.order, view.count, poses, projection, size, occluders)
-    view.shown, view.depth = wanted, behind
+    occluders = gpu.types.GPUTexture(view.size, format="R32F", data=depth)
+    with view.framebuffer.bind():
+        view.framebuffer.clear(color=(0, 0, 0, 0))
+        rasteriser.draw(gathered.splats, view.order.texture, view.order.count, poses, projection, view.size, occluders)
+    view.shown, view.depth = wanted, depth
 
 
 def _power_law(scene: bpy.types.Scene) -> bool:
@@ -274,15 +287,8 @@ def _power_law(scene: bpy.types.Scene) -> bool:
     return getattr(scene.display_settings, "emulation", "OFF") == "AUTO"
 
 
-def _redraw_viewports() -> None:
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                area.tag_redraw()
-
-
 def _draw_or_stop() -> None:
-    """The handler: an error would come back with every redraw, so the first one ends the drawing."""
+    """The handler: an error would come back with every redraw, so the first one ends the drawing, and points are seen."""
     global trouble
     if trouble:
         return
@@ -291,7 +297,15 @@ def _draw_or_stop() -> None:
     except Exception as error:
         traceback.print_exc()
         trouble = f"{type(error).__name__}: {error}"
-        print("Vivant: the viewport drawing of splats stopped; switch Vivant off and on to start it again.")
+        print("Vivant: the viewport drawing of splats stopped; open a file, or switch Vivant off and on, to start it again.")
+        bpy.app.timers.register(_show_dots)
+
+
+def _show_dots() -> None:
+    """Have Blender draw the dots that were hidden, and the panel say why."""
+    _forget_all()
+    _evaluate_anew()
+    sorting.redraw_viewports()
 
 
 @persistent
@@ -300,7 +314,7 @@ def _note_changes(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> Non
 
     What we draw cannot be clicked, so Blender shows the bounds of each cloud, which can.
     """
-    if depsgraph.mode != "VIEWPORT":
+    if depsgraph.mode != "VIEWPORT" or trouble:
         return
     for update in depsgraph.updates:
         found = update.id
@@ -319,10 +333,18 @@ def _forget_all(*_: object) -> None:
         known.clear()
 
 
+@persistent
+def _try_again(*_: object) -> None:
+    """Another file may be drawn where this one could not."""
+    global trouble
+    trouble = ""
+
+
 def _handlers() -> list[tuple[list[Any], Any]]:
     app = bpy.app.handlers
     noted = [(handlers, _note_changes) for handlers in (app.depsgraph_update_post, app.frame_change_post)]
-    return noted + [(handlers, _forget_all) for handlers in (app.load_pre, app.undo_post, app.redo_post)]
+    forgotten = [(handlers, _forget_all) for handlers in (app.load_pre, app.undo_post, app.redo_post)]
+    return [*noted, *forgotten, (app.load_pre, _try_again)]
 
 
 def register() -> None:
@@ -346,10 +368,11 @@ def unregister() -> None:
     _handle = None
     for handlers, function in _handlers():
         handlers.remove(function)
-    for timer in (_redraw_viewports, _evaluate_anew):
+    for timer in (_show_dots, _evaluate_anew):
         if bpy.app.timers.is_registered(timer):
             bpy.app.timers.unregister(timer)
     _forget_all()
+    sorting.forget()
     rasteriser.forget()
     _evaluate_anew()
 

@@ -2,13 +2,15 @@
 """Edits of splat objects: what is gathered from Blender, and where the edited cloud goes.
 
 Data stay in the capture's own axes, which the object's matrix puts upright; an edit writes into the object's datablock,
-or into a copy of it where other objects share it.
+or into a copy of it where other objects share it.  What can take long comes in steps that say what is done: closed before
+their end they have changed nothing; `common.steps.at_once` runs them to it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from typing import TypeVar
 
 import bpy
 import numpy as np
@@ -16,25 +18,29 @@ from mathutils import Matrix, Vector
 from numpy.typing import NDArray
 
 from ..backends.common.errors import VivantError
+from ..backends.common.steps import told
 from ..backends.gaussian import axes
 from ..backends.gaussian.cloud import SplatCloud
-from ..backends.gaussian.edit import colour
+from ..backends.gaussian.edit import clean, colour
 from ..backends.gaussian.edit.carry import transformed
-from ..backends.gaussian.edit.deform import deformed
+from ..backends.gaussian.edit.deform import deformed, size_of
 from ..backends.gaussian.edit.enclosed import inside
 from ..backends.gaussian.edit.measures import between, near_colour
 from ..backends.gaussian.edit.merge import merged
+from ..backends.gaussian.edit.pieces import in_pieces
 from ..backends.gaussian.motion import FAMILIES
 from ..backends.gaussian.motion.timing import INPUTS
 from . import columns, compat, pointclouds, warps
 
 Mask = NDArray[np.bool_]
+Result = TypeVar("Result")
+Steps = Generator[str, None, Result]
 
 SELECTION = ".selection"
 """Blender's own attribute of what is selected in Edit Mode."""
 
 
-def apply_transform(splats: bpy.types.Object, location: bool = True, rotation: bool = True, scale: bool = True) -> None:
+def applying(splats: bpy.types.Object, location: bool = True, rotation: bool = True, scale: bool = True) -> Steps[None]:
     """Move parts of an object's transform into its splats; nothing moves in the scene, nor do the object's children.
 
     What stays on the object is the turn that puts the capture's axes upright.  Raises VivantError for a scale of zero
@@ -56,7 +62,8 @@ def apply_transform(splats: bpy.types.Object, location: bool = True, rotation: b
     if _singular(placed):
         raise VivantError(f"'{splats.name}' is flattened: its scale is zero along an axis.", "Give every axis a scale.")
     applied = upright.inverted() @ stays.inverted() @ placed @ upright
-    overwrite(splats, transformed(pointclouds.cloud_of(splats), _array(applied)))
+    cloud = yield from _piecewise("applying", splats, lambda part: transformed(part, _array(applied)))
+    overwrite(splats, cloud)
     children = [(child, child.matrix_world.copy()) for child in splats.children]
     splats.matrix_world = stays @ upright
     bpy.context.view_layer.update()
@@ -64,10 +71,10 @@ def apply_transform(splats: bpy.types.Object, location: bool = True, rotation: b
         child.matrix_world = world
 
 
-def mirror(splats: bpy.types.Object, axis: str, about: Sequence[float]) -> None:
+def mirroring(splats: bpy.types.Object, axis: str, about: Sequence[float]) -> Steps[None]:
     """Mirror the splats at the plane through the point `about` (world) across the world's axis 'X', 'Y' or 'Z'.
 
-    Raises VivantError as `apply_transform` does.
+    Raises VivantError as `applying` does.
     """
     check_editable(splats)
     if _singular(splats.matrix_world):
@@ -76,10 +83,10 @@ def mirror(splats: bpy.types.Object, axis: str, about: Sequence[float]) -> None:
     flip = Matrix.Scale(-1, 4, across)
     place = Matrix.Translation(Vector(about))
     local = splats.matrix_world.inverted() @ place @ flip @ place.inverted() @ splats.matrix_world
-    overwrite(splats, transformed(pointclouds.cloud_of(splats), _array(local)))
+    overwrite(splats, (yield from _piecewise("mirroring", splats, lambda part: transformed(part, _array(local)))))
 
 
-def merge(target: bpy.types.Object, others: Sequence[bpy.types.Object]) -> None:
+def merging(target: bpy.types.Object, others: Sequence[bpy.types.Object]) -> Steps[None]:
     """Put the splats of other objects into the target, where they are in the scene, and remove those objects.
 
     Attributes that only some have are 0 for the splats of the others.  Raises VivantError, before anything changed, for
@@ -92,11 +99,13 @@ def merge(target: bpy.types.Object, others: Sequence[bpy.types.Object]) -> None:
     for other in others:
         check_editable(other)
         _check_timing(target, other)
-        cloud = transformed(pointclouds.cloud_of(other), _array(target.matrix_world.inverted() @ other.matrix_world))
+        there = _array(target.matrix_world.inverted() @ other.matrix_world)
+        cloud = yield from _piecewise(f"placing '{other.name}'", other, lambda part, there=there: transformed(part, there))
         clouds.append(cloud.replace(source=dataclasses.replace(cloud.source, axes=own.source.axes)))
     if own.family is None and any(cloud.family for cloud in clouds):
         raise VivantError(f"'{target.name}' does not move, but others of the splats do.", "Make the moving ones active.")
     whole = merged(clouds)
+    yield "merging"
     made = pointclouds.write(whole, target.data.name)
     columns.append(made, [splats.data for splats in (target, *others)])  # type: ignore[misc]
     _take(target, made)
@@ -117,20 +126,23 @@ def recolour(
 ) -> None:
     """Grade display colours (`colour.recoloured`) and multiply opacities, of all splats or those of a mask (N,)."""
     check_editable(splats)
+    if not np.any(where):
+        raise VivantError("No splat is selected.", "Select some, or leave Edit Mode for all.")
     cloud = colour.recoloured(pointclouds.cloud_of(splats), matrix, offset, where)
     overwrite(splats, colour.faded(cloud, opacity, where))
 
 
-def crop(splats: bpy.types.Object, body: bpy.types.Object, scene: bpy.types.Scene, keep_inside: bool = True) -> int:
+def cropping(splats: bpy.types.Object, body: bpy.types.Object, scene: bpy.types.Scene, keep_inside: bool = True) -> Steps[int]:
     """Delete the splats whose centres, as they stand at the scene's frame, are outside a closed mesh (or inside it).
 
     Returns how many were deleted.  Raises VivantError for anything but a closed mesh, and where nothing would be left.
     """
-    within = enclosed_by(splats, body, scene)
+    check_editable(splats)
+    within = yield from enclosed_by(splats, body, scene)
     return keep(splats, within if keep_inside else ~within)
 
 
-def enclosed_by(splats: bpy.types.Object, body: bpy.types.Object, scene: bpy.types.Scene) -> Mask:
+def enclosed_by(splats: bpy.types.Object, body: bpy.types.Object, scene: bpy.types.Scene) -> Steps[Mask]:
     """Which splats (N,) lie inside a closed mesh object, modifiers included, at the scene's frame."""
     if body.type != "MESH":
         raise VivantError(f"'{body.name}' is no mesh.", "Select a closed mesh besides the splats.")
@@ -144,16 +156,23 @@ def enclosed_by(splats: bpy.types.Object, body: bpy.types.Object, scene: bpy.typ
         evaluated.to_mesh_clear()
     to_local = _array(splats.matrix_world.inverted() @ body.matrix_world)
     corners = vertices.reshape(-1, 3) @ to_local[:3, :3].T + to_local[:3, 3]
-    return inside(pointclouds.cloud_at(splats, scene).means, corners, triangles)
+    found = inside(pointclouds.cloud_at(splats, scene).means, corners, triangles)
+    return (yield from told("looking what is inside", found))
 
 
-def deform(splats: bpy.types.Object, deformer: bpy.types.Object) -> None:
+def deforming(splats: bpy.types.Object, deformer: bpy.types.Object) -> Steps[None]:
     """Deform the splats, with their shapes, colours by direction and paths, as an armature, lattice or cage is at this frame.
 
     Paths are bent to first order at each splat.  Raises VivantError for other objects, and for motion that cannot follow.
     """
     check_editable(splats)
-    overwrite(splats, deformed(pointclouds.cloud_of(splats), warps.of(deformer, splats)))
+    warp, size = warps.of(deformer, splats), size_of(pointclouds.cloud_of(splats))
+    overwrite(splats, (yield from _piecewise("deforming", splats, lambda part: deformed(part, warp, size))))
+
+
+def finding_flaws(splats: bpy.types.Object, limits: clean.Limits | None = None) -> Steps[dict[str, Mask]]:
+    """Which splats (N,) each of `clean.KINDS` names: strays, floaters, what nobody sees, what is far too large."""
+    return (yield from told("looking for flaws", clean.flaws(pointclouds.cloud_of(splats), limits)))
 
 
 def keep(splats: bpy.types.Object, mask: Mask) -> int:
@@ -201,6 +220,11 @@ def select(splats: bpy.types.Object, mask: Mask) -> None:
     """Select the splats of a mask (N,) for Edit Mode."""
     columns.write(splats.data, SELECTION, "BOOLEAN", mask)
     splats.data.update_tag()
+
+
+def _piecewise(doing: str, splats: bpy.types.Object, edit: Callable[[SplatCloud], SplatCloud]) -> Steps[SplatCloud]:
+    """An object's cloud after an edit of each splat by itself."""
+    return (yield from told(doing, in_pieces(pointclouds.cloud_of(splats), edit)))
 
 
 def overwrite(splats: bpy.types.Object, cloud: SplatCloud) -> None:

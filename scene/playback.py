@@ -50,12 +50,8 @@ def is_played(candidate: bpy.types.Object | None) -> bool:
 
 
 def played(scene: bpy.types.Scene) -> Iterator[bpy.types.Object]:
-    """The objects of a scene that are, one for each datablock."""
-    seen = set()
-    for candidate in scene.objects:
-        if candidate.type == "POINTCLOUD" and is_played(candidate) and candidate.data.session_uid not in seen:
-            seen.add(candidate.data.session_uid)
-            yield candidate
+    """The objects of a scene that are."""
+    return (candidate for candidate in scene.objects if candidate.type == "POINTCLOUD" and is_played(candidate))
 
 
 def show(splats: bpy.types.Object, time: float) -> bool:
@@ -74,6 +70,12 @@ def show(splats: bpy.types.Object, time: float) -> bool:
     return True
 
 
+def show_now(splats: bpy.types.Object, scene: bpy.types.Scene) -> None:
+    """Set an object's points, where this module does that, to the frame that a scene is at; `trouble` says why it cannot be."""
+    if is_played(splats):
+        _try(splats, pointclouds.time_at(splats, scene.frame_current_final))
+
+
 def _write(points: bpy.types.PointCloud, player: Player, columns: Columns) -> None:
     """Set the attributes of the columns that are not set yet."""
     count = max(map(len, columns.values()), default=0)
@@ -84,6 +86,8 @@ def _write(points: bpy.types.PointCloud, player: Player, columns: Columns) -> No
         player.columns = {}
     columns = padded(columns, len(points.points))
     changed = {name for name, values in columns.items() if player.columns.get(name) is not values}
+    for name in changed - _ATTRIBUTES.keys() - {"sh", "opacities"}:  # attributes by their own names, from streams
+        pointclouds.write_attribute(points, name, columns[name], "QUATERNION" if name == "rotation" else None)
     for name in changed & _ATTRIBUTES.keys():
         attribute, kind = _ATTRIBUTES[name]
         pointclouds.write_attribute(points, attribute, columns[name], kind)
@@ -108,14 +112,6 @@ def forget(splats: bpy.types.Object) -> None:
     trouble.pop(splats.name, None)
     if player := _players.pop(splats.data.session_uid, None):
         player.playback.close()
-
-
-def bytes_of(splats: bpy.types.Object) -> tuple[int, int]:
-    """Bytes of an object's frame cache on the disk, and of its attributes in the .blend (before compression)."""
-    path = clips.cache_of(pointclouds.facts_of(splats))
-    widths = {"FLOAT": 1, "INT": 1, "FLOAT_VECTOR": 3, "QUATERNION": 4, "FLOAT_COLOR": 4, "FLOAT4": 4}
-    inside = sum(4 * widths.get(one.data_type, 1) * len(one.data) for one in splats.data.attributes)
-    return path.stat().st_size if path else 0, inside
 
 
 def _seen_otherwise(splats: bpy.types.Object, time: float, camera: bpy.types.Object) -> bool:
@@ -146,6 +142,21 @@ def _try(splats: bpy.types.Object, time: float) -> None:
         trouble.pop(splats.name, None)
 
 
+def _own(splats: bpy.types.Object, time: float, shown: dict[int, float]) -> bool:
+    """Give an object points of its own if those that it shares show another time; whether it may set them.
+
+    shown: time by datablock, of the objects before.
+    """
+    if shown.setdefault(splats.data.session_uid, time) == time:
+        return True
+    if splats.library or splats.data.library:
+        trouble[splats.name] = "It shares linked splats with an object that plays at another time. Make it local first."
+        return False
+    splats.data = splats.data.copy()
+    shown[splats.data.session_uid] = time
+    return True
+
+
 def _hide(splats: bpy.types.Object) -> None:
     """Let nothing be seen of an object until the render's end."""
     base = pointclouds.read_attribute(splats.data, pointclouds.BASE)
@@ -159,16 +170,22 @@ def _hide(splats: bpy.types.Object) -> None:
 @persistent
 def _before(scene: bpy.types.Scene, *_: object) -> None:
     """The frame changes: what is neither keyed nor driven is known already."""
+    shown: dict[int, float] = {}
     for splats in played(scene):
         if splats.animation_data is None:
-            _try(splats, pointclouds.time_at(splats, scene.frame_current_final))
+            time = pointclouds.time_at(splats, scene.frame_current_final)
+            if _own(splats, time, shown):
+                _try(splats, time)
 
 
 @persistent
 def _after(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> None:
     """Everything is evaluated: set what is not at the time that its inputs say now."""
+    shown: dict[int, float] = {}
     for splats in played(scene):
         time = pointclouds.time_at(splats.evaluated_get(depsgraph), scene.frame_current_final)
+        if not _own(splats, time, shown):
+            continue
         _try(splats, time)
         if splats.name not in trouble and scene.camera and _seen_otherwise(splats, time, scene.camera.evaluated_get(depsgraph)):
             trouble[splats.name] = MOVED

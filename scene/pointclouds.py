@@ -27,6 +27,7 @@ from . import clips, compat, materials
 from .nodes import frames as frames_nodes
 from .nodes import linear, ndgs, stg
 from .nodes import splats as splat_nodes
+from .nodes.build import STAMP
 
 Floats = NDArray[np.float32]
 
@@ -137,6 +138,7 @@ def read(points: bpy.types.PointCloud, facts: Mapping[str, Any] | None = None) -
             path=facts.get("path", ""),
             axes=facts.get("axes", "RDF"),
             antialiased=bool(facts.get("antialiased", False)),
+            details={"colour_space": "linear"} if facts.get("colour_space") == "linear" else {},
         ),
     )
 
@@ -182,8 +184,7 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
     own, else 50).
     """
     moves = cloud.family
-    if moves is not None and moves.name not in FAMILY_TREES:  # shows its first frame until others are set
-        cloud = _with_room(cloud.at(moves.time_range[0]).replace(source=cloud.source), moves)
+    cloud = shown_first(cloud)
     made = bpy.data.objects.new(name, write(cloud, name))
     made.matrix_world = Matrix(axes.to_blender(cloud.source.axes).tolist()).to_4x4()
     made[KEY] = {
@@ -191,6 +192,7 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
         "path": cloud.source.path,
         "axes": cloud.source.axes,
         "antialiased": cloud.source.antialiased,
+        "colour_space": "linear" if cloud.source.linear else "",
         "family": cloud.family.name if cloud.family else FRAMES if moves else "",
         "moves_by": moves.name if moves else "",
         "time_range": list(moves.time_range) if moves else [],
@@ -198,6 +200,7 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
         "extras": list(cloud.extras),
         "repairs": dict(cloud.source.repairs),
         "warnings": list(cloud.source.warnings),
+        "overrides": cloud.source.details.get("overrides", {}),
     }
     if moves is not None:
         mover = made.modifiers.new(f"Vivant Family {cloud.family.name if cloud.family else FRAMES}", "NODES")
@@ -211,9 +214,19 @@ def to_object(cloud: SplatCloud, name: str, start_frame: float = 1.0, frames: fl
     drawer.node_group = splat_nodes.tree(materials.splats())
     compat.set_modifier_input(drawer, "SH Degree", cloud.degree)
     compat.set_modifier_input(drawer, "Antialiased", cloud.source.antialiased)
+    compat.set_modifier_input(drawer, "Linear Colours", cloud.source.linear)
+    compat.set_modifier_input(drawer, "Moving", moves is not None)
     if hasattr(made.data, "type"):  # Blender 5.3 draws splats itself
         drawer.show_viewport = drawer.show_render = False
     return made
+
+
+def shown_first(cloud: SplatCloud) -> SplatCloud:
+    """What a new datablock holds of a cloud: of one that no node group moves its first frame, until others are set."""
+    moves = cloud.family
+    if moves is None or moves.name in FAMILY_TREES:
+        return cloud
+    return _with_room(cloud.at(moves.time_range[0]).replace(source=cloud.source), moves)
 
 
 def decoder_numbers(cloud: SplatCloud) -> list[float]:
@@ -246,6 +259,12 @@ def facts_of(splats: bpy.types.Object) -> dict[str, Any]:
     return noted.to_dict() if hasattr(noted, "to_dict") else {}
 
 
+def is_linear(splats: bpy.types.Object) -> bool:
+    """Whether an object's colours are linear light, not display values."""
+    noted = splats.get(KEY)
+    return bool(noted) and noted.get("colour_space") == "linear"
+
+
 def is_splats(candidate: bpy.types.Object | None) -> bool:
     """Whether an object is a point cloud that holds splats."""
     return candidate is not None and candidate.type == "POINTCLOUD" and BASE in candidate.data.attributes
@@ -253,12 +272,15 @@ def is_splats(candidate: bpy.types.Object | None) -> bool:
 
 def cloud_of(splats: bpy.types.Object) -> SplatCloud:
     """The cloud of an object, with its family, in the capture's own axes; without one where its frames are not baked.
+    Of a streamed one it is the whole cloud, from its file.
 
     Raises VivantError for other objects.
     """
     if not is_splats(splats):
         raise VivantError(f"'{splats.name}' holds no splats.", "Select an object that Vivant imported.")
     facts = facts_of(splats)
+    if clips.is_streamed(facts):
+        return clips.read(facts)
     cloud = read(splats.data, facts)
     return dataclasses.replace(cloud, family=clips.family_of(facts, cloud)) if facts.get("family") == FRAMES else cloud
 
@@ -266,6 +288,26 @@ def cloud_of(splats: bpy.types.Object) -> SplatCloud:
 def drawer_of(splats: bpy.types.Object) -> bpy.types.NodesModifier | None:
     """The modifier that draws an object's splats."""
     return _modifier(splats, splat_nodes.NAME)
+
+
+def is_drawn_by_old(splats: bpy.types.Object) -> bool:
+    """Whether an object of this file is drawn by the node group of an older Vivant."""
+    drawer = drawer_of(splats)
+    return drawer is not None and not splats.library and drawer.node_group.get(STAMP) != splat_nodes.VERSION
+
+
+def renew_drawer(splats: bpy.types.Object) -> None:
+    """Let this Vivant's node group draw an object's splats, with the inputs that the old one had."""
+    drawer = drawer_of(splats)
+    assert drawer is not None
+    items = drawer.node_group.interface.items_tree
+    names = [item.name for item in items if item.item_type == "SOCKET" and item.in_out == "INPUT" and item.name != "Geometry"]
+    values = {name: compat.get_modifier_input(drawer, name) for name in names}
+    drawer.node_group = splat_nodes.tree(materials.splats())
+    values |= {"Moving": mover_of(splats) is not None, "Linear Colours": is_linear(splats)}
+    for name, value in values.items():
+        if compat.has_modifier_input(drawer, name):
+            compat.set_modifier_input(drawer, name, value)
 
 
 def mover_of(splats: bpy.types.Object) -> bpy.types.NodesModifier | None:
@@ -298,4 +340,7 @@ def cloud_at(splats: bpy.types.Object, scene: bpy.types.Scene) -> SplatCloud:
     """The still cloud of an object at the scene's current frame, seen from its camera, in the object's own space."""
     time = time_at(splats, scene.frame_current_final)
     eye = scene.camera and splats.matrix_world.inverted() @ scene.camera.matrix_world.translation
+    facts = facts_of(splats)
+    if clips.is_streamed(facts):  # what is there shows all that can be seen now
+        return read(splats.data, {**facts, "family": facts["moves_by"]}).at(time, eye)
     return cloud_of(splats).at(time, eye)

@@ -4,7 +4,7 @@
 The same picture as `backends.gaussian.render.reference`: EWA projection, 0.3 px low-pass, alpha at
 most 0.99 and nothing under 1/255, display values blended far to near.  The vertex shader projects
 each splat to an oriented quad and evaluates its spherical harmonics up to degree 3; the order comes
-from NumPy.  Python has no storage buffers there, so the data lie in float textures, read by index.
+from `render.order`.  Python has no storage buffers there, so the data lie in float textures, read by index.
 """
 
 from __future__ import annotations
@@ -111,7 +111,11 @@ void main()
 
   uv = corner * reach;
   vec2 offset = uv.x * sigma.x * axis + uv.y * sigma.y * vec2(-axis.y, axis.x);
-  colour = vec4(colour_of(splat, normalize(mean.xyz - eye.xyz), eye.w), opacity);
+  vec3 rgb = colour_of(splat, normalize(mean.xyz - eye.xyz), eye.w);
+  if (of(clouds, cloud + 4).y > 0.0) {  /* linear light becomes display values */
+    rgb = mix(1.055 * pow(rgb, vec3(1.0 / 2.4)) - 0.055, rgb * 12.92, vec3(lessThan(rgb, vec3(0.0031308))));
+  }
+  colour = vec4(rgb, opacity);
   gl_Position = vec4(ndc.xy + 2.0 * offset / picture, ndc.z, 1.0);
 }
 """
@@ -187,9 +191,14 @@ def forget() -> None:
         made.cache_clear()
 
 
+def _rounded(texels: int) -> int:
+    """So many texels in whole rows."""
+    return max(1, -(-texels // ROW)) * ROW
+
+
 def _canvas(texels: int, width: int = 4) -> Floats:
     """Room for so many texels (rows x ROW, width), in whole rows; all 0."""
-    return np.zeros((max(1, -(-texels // ROW)) * ROW, width), np.float32)
+    return np.zeros((_rounded(texels), width), np.float32)
 
 
 def _upload(canvas: Floats, kind: str) -> gpu.types.GPUTexture:
@@ -197,11 +206,16 @@ def _upload(canvas: Floats, kind: str) -> gpu.types.GPUTexture:
     return gpu.types.GPUTexture(size, format=kind, data=gpu.types.Buffer("FLOAT", canvas.size, canvas))
 
 
-def pack_order(order: NDArray[np.intp]) -> gpu.types.GPUTexture:
-    """Texture of indices of splats, one texel each; exact up to 2^24."""
+def lay_out(names: Floats, order: NDArray[np.intp]) -> Floats:
+    """The texels of `pack_order`: names (N,) in an order (M,); plain NumPy, for any thread."""
     canvas = _canvas(len(order), 1)
-    canvas[: len(order), 0] = order
-    return _upload(canvas, "R32F")
+    np.take(names, order, out=canvas[: len(order), 0], mode="clip")  # "raise" would copy
+    return canvas
+
+
+def pack_order(texels: Floats) -> gpu.types.GPUTexture:
+    """Texture of what `lay_out` gives: indices of splats as floats, exact up to 2^24."""
+    return _upload(texels, "R32F")
 
 
 def pack_shape(means: Floats, quats: Floats, scales: Floats, opacities: Floats, owners: Floats) -> gpu.types.GPUTexture:
@@ -223,6 +237,11 @@ def pack_shape(means: Floats, quats: Floats, scales: Floats, opacities: Floats, 
 def bands_of(coefficients: int) -> int:
     """Texels that hold one channel's first `coefficients` harmonics (no more than degree 3)."""
     return -(-min(coefficients, sh.COEFFICIENTS[MAX_DEGREE]) // 4)
+
+
+def bytes_on_card(count: int, coefficients: int) -> int:
+    """What the textures of so many splats take: their shape, so many harmonics a channel, and one view's order."""
+    return 16 * _rounded(3 * count) + 8 * _rounded(3 * bands_of(coefficients) * count) + 4 * _rounded(count)
 
 
 def pack_radiance(harmonics: Sequence[Sequence[Floats]]) -> tuple[gpu.types.GPUTexture, int]:
@@ -256,21 +275,18 @@ class Splats:
 
 @dataclass(frozen=True)
 class Pose:
-    """A cloud in this view: its object-to-view matrix, the SH degree to show, Mip-Splatting's compensation."""
+    """A cloud in this view: its object-to-view matrix, the SH degree to show, Mip-Splatting's compensation, linear colours."""
 
     to_view: Matrix
     degree: int
     antialiased: bool
-
-    def depths(self, means: Floats) -> Floats:
-        """Distances (N,) along the view of points (N, 3) of the cloud; negative behind the eye."""
-        return -(means @ np.float32(self.to_view[2][:3]) + self.to_view[2][3])
+    linear: bool = False
 
     def texels(self) -> Floats:
-        """Five texels: the matrix's rows; the eye in the cloud's space, and the degree; the compensation."""
+        """Five texels: the matrix's rows; the eye in the cloud's space, and the degree; the compensation, whether linear."""
         eye = self.to_view.inverted_safe().translation
         values = [*self.to_view[0], *self.to_view[1], *self.to_view[2], *eye, min(self.degree, MAX_DEGREE)]
-        return np.array([*values, self.antialiased, 0, 0, 0], np.float32).reshape(5, 4)
+        return np.array([*values, self.antialiased, self.linear, 0, 0], np.float32).reshape(5, 4)
 
 
 def near_of(projection: Matrix) -> float:
@@ -332,17 +348,3 @@ def show(plate: gpu.types.GPUTexture, corner: tuple[int, int], power_law: bool) 
     gpu.state.depth_test_set("NONE")
     _quad().draw(shader)
     gpu.state.blend_set("NONE")
-
-
-def far_first(depths: Floats, perspective: bool) -> NDArray[np.intp]:
-    """Order (N,) that begins with the largest of N positive depths.
-
-    Keys have 16 bits, which NumPy sorts by radix: 1/5000 of the distance is told apart over 12 octaves in
-    perspective, 1/65536 of the whole depth without it.
-    """
-    if not len(depths):
-        return np.empty(0, np.intp)
-    scale = np.log(depths) if perspective else depths
-    low, high = scale.min(), scale.max()
-    keys = ((high - scale) * (65535 / max(high - low, 1e-12))).astype(np.uint16)
-    return np.argsort(keys, kind="stable")

@@ -26,7 +26,8 @@ def drawer(scene: bpy.types.Scene) -> bpy.types.Object | None:
     return None
 
 
-def _members(made: bpy.types.Object) -> bpy.types.Collection:
+def drawn_by(made: bpy.types.Object) -> bpy.types.Collection | None:
+    """The collection of the splat objects that such an object draws."""
     return compat.get_modifier_input(made.modifiers[nodes.NAME], "Splats")
 
 
@@ -50,7 +51,7 @@ def separate(scene: bpy.types.Scene) -> None:
     made = drawer(scene)
     if made is None:
         return
-    collection = _members(made)
+    collection = drawn_by(made)
     bpy.data.meshes.remove(made.data)  # and the object
     if collection is not None:
         _show([member for member in collection.objects if pointclouds.is_splats(member)], True)

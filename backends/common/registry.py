@@ -23,6 +23,7 @@ KINDS = {
     "motion.inbetween_many": "..motion.batch:run",
     "splats.bake": "..gaussian.cache_writer:run",
     "splats.fit": "..gaussian.fit_job:run",
+    "splats.stream": "..gaussian.stream_writer:run",
     "splats.render": "..gaussian.render.job:run",
 }
 

@@ -19,20 +19,25 @@ from ..common.progress import Progress
 from . import cache
 from .cache import LARGEST_LOGARITHM, STEPS, Floats, FrameCache, Ints
 from .cloud import SplatCloud
-from .formats import network_scene, read_splats
+from .formats import Overrides, network_scene, read_splats
 
 ROWS = 32768
 """Splats whose network is asked at once, between two looks whether to stop."""
+_INDEXED = (".webp", ".png", ".bin")
 _SAMPLE = 1 << 20  # bytes of each end of a file that tell whether it is the same
 
 
-def fingerprint(paths: Iterable[Path], **parameters: Any) -> str:
-    """What frames are made from, in 32 letters: names, sizes and both ends of files, and parameters."""
+def fingerprint(paths: Iterable[Path], whole: bool = False, /, **parameters: Any) -> str:
+    """What frames are made from, in 32 letters: names, sizes and both ends (or all) of files, and parameters."""
     found = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
     for path in sorted(paths):
         size = path.stat().st_size
         found.update(json.dumps([path.name, size]).encode())
         with path.open("rb") as file:
+            if whole:
+                for part in iter(lambda: file.read(_SAMPLE), b""):
+                    found.update(part)
+                continue
             found.update(file.read(_SAMPLE))
             file.seek(max(size - _SAMPLE, 0))
             found.update(file.read(_SAMPLE))
@@ -182,12 +187,16 @@ def request(
     index: NDArray[Any] | None = None,
     cameras: NDArray[np.floating] | None = None,
     most: int = 0,
+    overrides: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], Arrays]:
     """Parameters and arrays of the job: bake a scene's file or folder at times into a cache at `path`.
 
-    index: the splats (integers or a mask) that are left of those in the file; cameras, most: as in `bake`, in the file's axes.
+    index: the splats (integers or a mask) that are left of those in the file; cameras, most: as in `bake`, in the file's axes;
+    overrides: what `Overrides.told` gives.
     """
     parameters = {"scene": str(scene), "path": str(path), "times": [float(time) for time in times], "most": most}
+    if overrides:
+        parameters["overrides"] = dict(overrides)
     arrays = {"index": index, "cameras": cameras}
     return parameters, {name: np.asarray(array) for name, array in arrays.items() if array is not None}
 
@@ -196,12 +205,14 @@ def run(parameters: dict[str, Any], arrays: Mapping[str, NDArray[Any]], progress
     """Engine job 'splats.bake': values path, frames, bytes and source of the cache.  A stopped bake goes on when run again."""
     scene, path, times = Path(parameters["scene"]), Path(parameters["path"]), parameters["times"]
     progress(0, len(times), "Reading the scene")
-    cloud = read_splats(scene)
+    overrides = parameters.get("overrides", {})
+    cloud = read_splats(scene, Overrides.of(overrides))
     if not cloud.family:
         raise VivantError(f"'{scene.name}' does not move.", "Give a scene with a motion family.")
     if "index" in arrays:
         cloud = cloud.select(np.asarray(arrays["index"]))
     given = {name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for name, array in arrays.items()}
+    given |= {"overrides": overrides} if overrides else {}
     source = fingerprint(sources(scene), times=times, **given)
     bake(cloud, path, times, source, progress, arrays.get("cameras"), parameters.get("most", 0))
     return {"path": str(path), "frames": len(times), "bytes": path.stat().st_size, "source": source}, {}
@@ -213,6 +224,8 @@ def sources(scene: Path) -> list[Path]:
         files = [found.splats, found.network, found.settings]
     else:
         files = sorted(scene.iterdir()) if scene.is_dir() else [scene, scene.with_suffix(".pt")]
+        if scene.suffix.lower() in (".json", ".gltf"):  # an index of files beside it
+            files = sorted(file for file in scene.parent.iterdir() if file == scene or file.suffix.lower() in _INDEXED)
     return [file for file in files if file.is_file()]
 
 

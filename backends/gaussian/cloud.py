@@ -37,6 +37,11 @@ class Source:
     details: Mapping[str, Any] = field(default_factory=dict)
     encoded: Any = field(default=None, repr=False)
 
+    @property
+    def linear(self) -> bool:
+        """Whether colours are linear light (Rec. 709), as some glTF files say; else display values."""
+        return self.details.get("colour_space") == "linear"
+
 
 @dataclass(frozen=True, eq=False)
 class SplatCloud:

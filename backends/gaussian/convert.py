@@ -13,7 +13,7 @@ import numpy as np
 
 from ..common.errors import VivantError
 from .cloud import SplatCloud
-from .formats import EXTENSIONS, Overrides, losses, read_splats, sequence, usd, write_splats
+from .formats import EXTENSIONS, Overrides, losses, read_splats, write_splats
 from .motion.frames import Frames, sampling
 
 Say = Callable[[str], None]
@@ -35,8 +35,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--activation", default="", choices=["", "raw", "activated"], help="what the columns of IN hold")
     made.add_argument("--colour-space", default="", choices=["", "display", "linear"], help="what the colours of IN are")
     made.add_argument("--time-range", type=float, nargs=2, metavar=("FIRST", "LAST"), help="of a moving IN, in its own unit")
+    for what in ("opacities", "colours"):
+        asked = f"whether the network of a 4D-GS scene without cfg_args moves {what}"
+        made.add_argument(f"--{what}", choices=["move", "stay"], help=asked)
     made.add_argument("--at", type=float, metavar="TIME", help="write a moving cloud as it is at this time")
     made.add_argument("--frames", type=int, metavar="N", help="frames of motion that is written as samples or files (50)")
+    made.add_argument("--write-axes", default="", help="the frame to write OUT in instead of its format's own")
     made.add_argument("--quiet", action="store_true", help="say nothing but errors")
     return made
 
@@ -64,7 +68,9 @@ def convert(options: argparse.Namespace, say: Say) -> None:
     """Read, say what happened, and write.  Raises VivantError."""
     span = tuple(options.time_range) if options.time_range else None
     start = time.monotonic()
-    cloud = read_splats(options.source, Overrides(options.axes, options.activation, options.colour_space, span))
+    opacities, colours = (each and each == "move" for each in (options.opacities, options.colours))
+    overrides = Overrides(options.axes, options.activation, options.colour_space, span, opacities, colours)
+    cloud = read_splats(options.source, overrides)
     say(f"{options.source}: {_described(cloud)}, read in {time.monotonic() - start:.1f} s")
     for warning in cloud.source.warnings:
         say(f"  {warning}")
@@ -75,30 +81,21 @@ def convert(options: argparse.Namespace, say: Say) -> None:
     if options.frames is not None and options.frames < 1:
         raise VivantError(f"{options.frames} frames are no motion.", "Give --frames 1 or more.")
     start = time.monotonic()
-    _write(cloud, options.target, options.frames, _Told(say))
+    _write(cloud, options.target, options.frames, options.write_axes, _Told(say))
     say(f"{options.target}: written in {time.monotonic() - start:.1f} s")
 
 
-def _write(cloud: SplatCloud, target: Path, frames: int | None, told: _Told) -> None:
-    """Write what moves with its frames' progress, everything else as its name says."""
-    numbered = "#" in target.name
-    name = target.name.replace("#", "0")
-    for loss in losses(cloud.at(cloud.family.time_range[0]) if cloud.family and numbered else cloud, name):
+def _write(cloud: SplatCloud, target: Path, frames: int | None, axes: str, told: _Told) -> None:
+    """Say what is lost, and write with the progress of what is written frame by frame."""
+    for loss in losses(cloud, target):
         told.say(f"  {loss}")
-    times = None
-    if cloud.family and frames is not None:
-        times = np.linspace(*cloud.family.time_range, frames)
-    if numbered or name.lower().endswith(sequence.EXTENSIONS):
-        sequence.write(cloud, target, times, told.frame)
-    elif name.lower().endswith(usd.EXTENSIONS):
-        usd.write(cloud, target, times, told.frame)
-    else:
-        try:
-            write_splats(cloud, target)
-        except VivantError as error:
-            if cloud.family is None or "cloud.at" not in error.hint:
-                raise
-            raise VivantError(error.message, "Give --at TIME for one moment, or another name for OUT.") from error
+    times = np.linspace(*cloud.family.time_range, frames) if cloud.family and frames is not None else None
+    try:
+        write_splats(cloud, target, times, told.frame, axes)
+    except VivantError as error:
+        if cloud.family is None or "cloud.at" not in error.hint:
+            raise
+        raise VivantError(error.message, "Give --at TIME for one moment, or another name for OUT.") from error
 
 
 def _described(cloud: SplatCloud) -> str:

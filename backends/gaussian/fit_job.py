@@ -15,7 +15,7 @@ from ..common.errors import VivantError
 from ..common.progress import Progress
 from .cloud import Source, SplatCloud
 from .fit import Fit, cameras_around, fit_linear, fit_stg, likeness
-from .formats import read_splats
+from .formats import Overrides, read_splats
 from .motion.family import Family
 from .motion.linear import Linear
 from .motion.stg import Stg
@@ -27,13 +27,19 @@ _COLUMNS = ("means", "quats", "scales", "opacities", "sh")
 
 
 def request(
-    scene: Path, form: str, index: NDArray[Any] | None = None, views: int = 3, **options: Any
+    scene: Path,
+    form: str,
+    index: NDArray[Any] | None = None,
+    views: int = 3,
+    overrides: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> tuple[dict[str, Any], Arrays]:
     """Parameters and arrays of the job: form is a name in FORMS, options those of its function.
 
-    index: the splats (integers or a mask) that are left of those in the file; views: cameras that look, at three times.
+    index: the splats (integers or a mask) that are left of those in the file; views: cameras that look, at three times;
+    overrides: what `Overrides.told` gives.
     """
-    parameters = {"scene": str(scene), "form": form, "views": views, "options": options}
+    parameters = {"scene": str(scene), "form": form, "views": views, "overrides": dict(overrides or {}), "options": options}
     return parameters, {} if index is None else {"index": np.asarray(index)}
 
 
@@ -42,7 +48,7 @@ def run(parameters: dict[str, Any], arrays: Mapping[str, NDArray[Any]], progress
     form = parameters["form"]
     if form not in FORMS:
         raise VivantError(f"Motion cannot be fitted with {form}.", f"Choose {' or '.join(FORMS)}.")
-    cloud = read_splats(Path(parameters["scene"]))
+    cloud = read_splats(Path(parameters["scene"]), Overrides.of(parameters.get("overrides", {})))
     if "index" in arrays:
         cloud = cloud.select(np.asarray(arrays["index"]))
     fitted = FORMS[form][1](cloud, progress=progress, **parameters["options"])

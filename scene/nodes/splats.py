@@ -7,19 +7,23 @@ EEVEE keeps the face order of one blended mesh, and Cycles sorts by itself.  The
 `splat_uv` is measured in standard deviations, so that the material needs five nodes.
 
 In the viewport the group gives points instead (moved by the family before it), which the viewport's
-own drawing reads; switch on 'Quads in Viewport' to see the render's quads there.
+own drawing reads; switch on 'Quads in Viewport' to see the render's quads there.  Below a Density of 1 fewer splats
+stand for all of them in both (`density`).
 """
 
 import bpy
 
 from ...backends.gaussian.render.constants import ALPHA_MIN, FRUSTUM_MARGIN, LOW_PASS
-from . import colour, screen
+from . import colour, density, screen
 from .build import Nodes, Socket, arrange, ensure
 
 NAME = "Vivant Splats"
-VERSION = 1
+VERSION = 2
 
+_DENSITY = "Share of the splats that is drawn, denser and larger to look like all of them"
+_MOVING = "The splats fade in and out: their size alone says which stay at a lower density, so that they are always the same"
 _LINEAR_LIGHT = "Emit scene-linear light (view transform Standard); off: display values as trained (view transform Raw)"
+_LINEAR_COLOURS = "The file holds colours as linear light, not as display values"
 
 
 def tree(material: bpy.types.Material) -> bpy.types.NodeTree:
@@ -34,16 +38,22 @@ def tree(material: bpy.types.Material) -> bpy.types.NodeTree:
 def _build(g: Nodes) -> None:
     geometry = g.input("Geometry", "Geometry")
     material = g.input("Material", "Material")
+    share = g.input("Density", "Float", 1.0, min_value=0.01, max_value=1.0, subtype="FACTOR", description=_DENSITY)
     degree = g.input("SH Degree", "Int", 3, min_value=0, max_value=4, description="View-dependent colour, up to this degree")
     linear = g.input("Linear Light", "Bool", True, description=_LINEAR_LIGHT)
     smooth = g.input("Antialiased", "Bool", False, description="Trained with Mip-Splatting's low-pass compensation")
+    in_light = g.input("Linear Colours", "Bool", False, description=_LINEAR_COLOURS)
     in_viewport = g.input("Quads in Viewport", "Bool", False, description="Show the render's quads; slow over 100,000 splats")
+    moves = g.input("Moving", "Bool", False, description=_MOVING)
 
+    thinned = g.group(density.tree(), {"Geometry": geometry, "Density": share, "Moving": moves}).outputs[0]
+    geometry = g.switch("GEOMETRY", g.math("LESS_THAN", share, 1.0), geometry, thinned)
     position, to_camera, to_object = g("GeometryNodeInputPosition"), *_camera_frames(g)
     eye = g("FunctionNodeTransformPoint", ((0.0, 0.0, 0.0), to_object))
     towards = g.vector("NORMALIZE", g.vector("SUBTRACT", position, eye))
     rgb = g.group(colour.tree(), {"Direction": towards, "Degree": degree}).outputs[0]
-    rgb = g.switch("VECTOR", linear, rgb, _srgb_to_linear(g, rgb))
+    shown = g.switch("VECTOR", in_light, rgb, _linear_to_srgb(g, rgb))
+    rgb = g.switch("VECTOR", linear, shown, g.switch("VECTOR", in_light, _srgb_to_linear(g, rgb), rgb))
     opacity = g.node("FunctionNodeSeparateColor", (g.attribute("radiance:base", "FLOAT_COLOR"),)).outputs[3]
 
     quads = _quads(g, geometry, material, position, to_camera, to_object, rgb, opacity, smooth)
@@ -68,6 +78,15 @@ def _srgb_to_linear(g: Nodes, rgb: Socket) -> Socket:
     for value in g.xyz(rgb):
         curve = g.math("POWER", g.div(g.add(g.math("MAXIMUM", value, 0.0), 0.055), 1.055), 2.4)
         channels.append(g.switch("FLOAT", g.math("LESS_THAN", value, 0.04045), curve, g.div(value, 12.92)))
+    return g.combine(*channels)
+
+
+def _linear_to_srgb(g: Nodes, rgb: Socket) -> Socket:
+    """The inverse, of channels that are not negative."""
+    channels = []
+    for value in g.xyz(rgb):
+        curve = g.sub(g.mul(g.math("POWER", value, 1 / 2.4), 1.055), 0.055)
+        channels.append(g.switch("FLOAT", g.math("LESS_THAN", value, 0.0031308), curve, g.mul(value, 12.92)))
     return g.combine(*channels)
 
 

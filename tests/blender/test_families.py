@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every closed-form family's node group against its formula in NumPy."""
 
+import dataclasses
 import pathlib
 import sys
 
@@ -13,7 +14,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from moving import evaluated, made, placed
 
 from vivant.backends.gaussian.motion import FAMILIES
-from vivant.scene import pointclouds
+from vivant.backends.gaussian.motion.timing import INPUTS, Timing
+from vivant.scene import compat, pointclouds
 
 KINDS = ["STG", "STG full", "STG full without a network", "STG full clamped", "Linear", "4DGS", "4DGS 2 waves", "6D", "7D"]
 CAMERAS = [(3.2, -2.6, 1.7), (-0.3, 4.0, -2.0), (0.2, 0.1, 0.0)]  # the last among the splats
@@ -68,3 +70,23 @@ def test_the_camera_moves_what_depends_on_it_without_a_change_of_frame(scene):
     scene.camera.location.x += 1
     bpy.context.view_layer.update()
     assert np.abs(evaluated(splats).means - before).max() > 1e-3
+
+
+@pytest.mark.parametrize("title", ["Start Frame", "Frames", "Speed", "Offset"])
+def test_a_keyed_input_counts_with_its_curve_s_value_at_sub_frames(scene, title):
+    cloud = made("STG")
+    splats = placed(scene, cloud)
+    mover = pointclouds.mover_of(splats)
+    path = compat.modifier_input_path(mover, title)
+    keys = {"Start Frame": (0, 9), "Frames": (30, 60), "Speed": (0.5, 1), "Offset": (0, 25)}[title]
+    for frame, value in zip((4, 24), keys, strict=True):  # Blender's own easing between them
+        compat.set_modifier_input(mover, title, float(value))
+        splats.keyframe_insert(path, frame=frame)
+    action, slot = splats.animation_data.action, splats.animation_data.action_slot
+    curve = action.layers[0].strips[0].channelbag(slot).fcurves.find(path)
+    for frame in (7.25, 11.5, 18.875, 23.9):
+        scene.frame_set(int(frame), subframe=frame % 1)
+        field = next(field for field, name in INPUTS.items() if name == title)
+        timing = dataclasses.replace(Timing(5, 40), **{field: curve.evaluate(frame)})
+        truth = cloud.at(timing.share(frame))
+        np.testing.assert_allclose(evaluated(splats).means, truth.means, atol=2e-4)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the viewport draws is what the float64 rasteriser draws, from any view."""
 
+import threading
+
+import bpy
 import gpu
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from mathutils import Euler, Matrix, Vector
 from vivant.backends.common.cameras import Camera
 from vivant.backends.gaussian.cloud import Source, SplatCloud
 from vivant.backends.gaussian.render.reference import render as reference
-from vivant.scene import drawing, rasteriser
+from vivant.scene import drawing, pointclouds, rasteriser, sorting
 
 SIZE = (192, 128)
 TURNED = Matrix.LocRotScale(Vector((0.1, 0.05, -0.1)), Euler((0.2, -0.4, 0.7)), Vector((0.9, 0.9, 0.9)))
@@ -62,15 +65,16 @@ def draw(clouds, matrices, projection, occluder=1.0):
         rasteriser.Pose(VIEW.inverted() @ matrix, cloud.degree, cloud.source.antialiased)
         for cloud, matrix in zip(clouds, matrices, strict=True)
     ]
-    depths = np.concatenate([pose.depths(cloud.means) for cloud, pose in zip(clouds, poses, strict=True)])
-    order = rasteriser.far_first(np.maximum(depths, 1e-3), projection[3][3] == 0)
+    points = sorting.Points(np.arange(len(owners), dtype=np.float32), [np.float32(cloud.means) for cloud in clouds])
+    lines = tuple(tuple(pose.to_view[2]) for pose in poses)
+    order = sorting.sort(sorting.Wanted(points, lines, rasteriser.near_of(projection), projection[3][3] == 0))
     plate = gpu.types.GPUOffScreen(*SIZE, format="RGBA32F")
     behind = np.full(SIZE[0] * SIZE[1], occluder, np.float32)
     occluders = gpu.types.GPUTexture(SIZE, format="R32F", data=gpu.types.Buffer("FLOAT", behind.size, behind))
     with plate.bind():
         framebuffer = gpu.state.active_framebuffer_get()
         framebuffer.clear(color=(0, 0, 0, 0))
-        rasteriser.draw(splats, rasteriser.pack_order(order), len(order), poses, projection, SIZE, occluders)
+        rasteriser.draw(splats, rasteriser.pack_order(order.texels), order.count, poses, projection, SIZE, occluders)
         pixels = framebuffer.read_color(0, 0, *SIZE, 4, 0, "FLOAT")
     return np.array(pixels, np.float32).reshape(SIZE[1], SIZE[0], 4)[::-1]
 
@@ -113,17 +117,84 @@ def test_what_lies_behind_another_object_is_hidden(card):
     assert not draw([cloud], [TURNED], lens(True)[0], occluder=0.5).any()
 
 
-@pytest.mark.parametrize("perspective", [True, False])
-def test_the_order_begins_far_away(perspective):
-    depths = np.random.default_rng(5).uniform(0.2, 50, 10_000).astype(np.float32)
-    found = depths[rasteriser.far_first(depths, perspective)]
-    step = found[:-1] * 1.0002 if perspective else found[:-1] + 0.001
-    assert np.all(found[1:] <= step)
-    assert len(rasteriser.far_first(depths[:0], perspective)) == 0
+@pytest.mark.parametrize("near", [0.1, -np.inf])
+def test_what_is_nearer_than_the_near_plane_has_no_place(near):
+    depths = [3, -1, 0.05, 7, 0.1, 2]
+    places = [np.array([[0, 0, -depth] for depth in part], np.float32) for part in (depths[:2], depths[2:])]
+    points = sorting.Points(np.arange(10, 16, dtype=np.float32), places)
+    found = sorting.sort(sorting.Wanted(points, ((0, 0, 1, 0),) * 2, near, near > 0))
+    expected = [13, 10, 15] if near > 0 else [13, 10, 15, 14, 12, 11]
+    assert found.texels[: found.count, 0].tolist() == expected
 
 
-def test_over_the_budget_the_faint_and_small_go_first():
-    scales = np.ones((6, 3), np.float32) * np.array([1, 1, 2, 1, 1, 1], np.float32)[:, None]
-    opacities = np.array([0.5, 0.001, 0.5, 0.9, 0.1, 0.7], np.float32)
-    assert drawing.most_visible(scales, opacities, 10).tolist() == [0, 2, 3, 4, 5]
-    assert drawing.most_visible(scales, opacities, 3).tolist() == [2, 3, 5]
+# ---- a view that turns
+
+
+@pytest.fixture
+def late(monkeypatch):
+    """Everything is large: the thread sorts whatever may be late."""
+    monkeypatch.setattr(sorting, "AT_ONCE", 0)
+    yield
+    drawing._forget_all()
+    sorting.forget()
+
+
+def painter(scene, made):
+    """What `paint` shows of objects from a side, (H, W, 4); in one and the same view, and in another one."""
+    nothing = gpu.types.Buffer("FLOAT", SIZE[0] * SIZE[1], np.ones(SIZE[0] * SIZE[1], np.float32))
+    kept = drawing.View(SIZE)
+
+    def paint(side, view=kept, may_be_late=True):
+        depsgraph = bpy.context.evaluated_depsgraph_get()
+        to_view = VIEW.inverted() @ Matrix.Rotation(side, 4, "Z")
+        drawing.paint(view, made, depsgraph, 10**6, to_view, lens(True)[0], nothing, may_be_late)
+        return np.array(view.framebuffer.read_color(0, 0, *SIZE, 4, 0, "FLOAT"), np.float32)
+
+    def exact(side):
+        return paint(side, drawing.View(SIZE), False)
+
+    return kept, paint, exact
+
+
+def placed(scene, cloud):
+    made = pointclouds.to_object(cloud, "Splats")
+    scene.collection.objects.link(made)
+    bpy.context.view_layer.update()
+    return made
+
+
+def test_a_turned_view_settles_on_the_exact_picture(card, scene, late):
+    made = [placed(scene, made_up_cloud(700, 1, seed)) for seed in (6, 7)]
+    view, paint, exact = painter(scene, made)
+    np.testing.assert_array_equal(paint(0.0), exact(0.0))  # the first order is never late
+    for side in (2.0, 2.5, 3.0):
+        paint(side)
+        asked = view.order.coming.result().wanted
+        assert view.order.of != asked  # drawn without waiting
+        assert sorting._redraw_when_sorted() is None  # the viewports are drawn again: nothing more to wait for
+    np.testing.assert_array_equal(paint(3.0), exact(3.0))
+    assert view.order.of == asked
+    assert view.order.coming is None
+
+
+def test_no_order_outlives_the_splats_it_is_of(card, scene, late):
+    """Also while the thread sorts: what was just read is drawn in its own order."""
+    made = placed(scene, made_up_cloud(700, 1, seed=8))
+    view, paint, exact = painter(scene, [made])
+    paint(0.0)
+    paint(2.0)
+    assert view.order.coming
+    drawing._changes[made.session_uid] = drawing._changes.get(made.session_uid, 0) + 1
+    made.data = pointclouds.write(made_up_cloud(300, 1, seed=9), "Fewer")
+    bpy.context.view_layer.update()
+    picture = paint(2.0)
+    assert view.order.count <= 300
+    np.testing.assert_array_equal(picture, exact(2.0))
+
+
+def test_the_thread_ends_when_drawing_does(late):
+    points = sorting.Points(np.arange(3, dtype=np.float32), [np.zeros((3, 3), np.float32)])
+    (sorting._sorter().submit(sorting.sort, sorting.Wanted(points, ((0, 0, -1, 0),), 0.1, True))).result()
+    assert any(thread.name.startswith("vivant order") for thread in threading.enumerate())
+    sorting.forget()
+    assert not any(thread.name.startswith("vivant order") for thread in threading.enumerate())

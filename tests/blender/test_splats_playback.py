@@ -21,10 +21,11 @@ from test_network_scenes import scene as trained_scene
 import vivant
 from vivant import api, preferences
 from vivant.backends.common.errors import VivantError
+from vivant.backends.gaussian.cache_writer import sources
 from vivant.backends.gaussian.motion.frames import Frames
 from vivant.backends.gaussian.motion.timing import INPUTS, Timing
 from vivant.operators import splats_playback
-from vivant.scene import clips, compat, playback, pointclouds
+from vivant.scene import clips, compat, playback, pointclouds, sizes
 
 TIMINGS = [
     Timing(5, 40, speed=1.7, offset=-3.3),
@@ -125,7 +126,8 @@ def test_a_network_s_scene_comes_in_standing_and_says_that_nothing_is_baked(exte
 def test_baked_frames_lie_beside_the_file_and_play(extension, baked, tmp_path):
     cache = clips.cache_of(pointclouds.facts_of(baked))
     assert cache.parent == tmp_path / "shot.vivant"
-    assert playback.bytes_of(baked)[0] == cache.stat().st_size
+    scene_files = sum(file.stat().st_size for file in sources(pathlib.Path(pointclouds.facts_of(baked)["path"])))
+    assert sizes.bytes_of(baked, 10**6).outside == cache.stat().st_size + scene_files
     for frame in (1, 7, 3, 11, 40, -2):
         extension.frame_set(frame)
         np.testing.assert_allclose(shown(baked), truth(baked, np.clip((frame - 1) / 10, 0, 1)), atol=1e-3)

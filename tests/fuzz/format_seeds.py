@@ -24,6 +24,8 @@ import network_weights
 import test_families
 import test_formats_fourdgs
 import test_formats_ksplat
+import test_formats_sog_streamed
+import test_formats_usd_xform
 import test_network_scenes
 import torch_files
 
@@ -165,11 +167,25 @@ def _decoded() -> Seed:
     return Seed(_written(ply, ".ply", "STG full").files | {"a.pt": torch_files.saved(layers)}, "a.ply")
 
 
+def _placed() -> Seed:
+    own = test_formats_usd_xform.operations(translate="(1, 0, 0)", rotateXYZ="(10, 20, 30)", scale="(2, 2, 1)")
+    text = test_formats_usd_xform.stage(own, test_formats_usd_xform.operations(orient="(1, 0, 0, 1)"))
+    return Seed({"a.usda": text.encode()}, "a.usda")
+
+
+def _streamed() -> Seed:
+    with tempfile.TemporaryDirectory() as folder:
+        test_formats_sog_streamed.streamed(pathlib.Path(folder), 60)
+        return _gathered(pathlib.Path(folder), "lod-meta.json")
+
+
 PACKED: dict[str, list[Callable[[], Seed]]] = {
     "ksplat": [lambda: _ksplat(0), lambda: _ksplat(1)],
     "4dgs": [lambda: _moving(0, ""), lambda: _moving(1, "deflate")],
     "Checkpoint": [lambda: _checkpoint(3), lambda: _checkpoint(4)],
     "Trained scene": [_scene],
+    "SOG with levels of detail": [_streamed],
+    "USD": [_placed],
     "PLY with a network": [_decoded],
 }
 """What the tests of formats that are only read pack, by format."""

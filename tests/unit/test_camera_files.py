@@ -4,6 +4,7 @@
 import json
 import math
 import struct
+import warnings
 
 import numpy as np
 import pytest
@@ -166,6 +167,14 @@ def test_no_picture_outside_the_files_folder_is_named(tmp_path):
     inside.mkdir()
     for name in ("../secret.png", str(tmp_path / "secret.png"), "a/../../secret.png", "C:\\secret.png", "a\0b"):
         assert sound.picture(inside, name) == ""
+
+
+def test_a_camera_that_is_nowhere_is_left_out_without_a_word_from_numpy(tmp_path):
+    poses = [{"initial": {"position": [0, x, 3], "target": [-x, 2, 0], "fov": 90}} for x in (1, 1e200, -1.7e308)]
+    (tmp_path / "settings.json").write_text(json.dumps({"version": 2, "animTracks": [], "cameras": poses}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(read_cameras(tmp_path).views) == 1
 
 
 def test_supersplat_sees_the_capture_turned_by_half_a_turn_about_z(tmp_path):

@@ -103,3 +103,10 @@ def test_a_frame_that_the_file_does_not_know_can_be_given(tmp_path):
     assert convert.main(arguments) == 0  # SPZ is RUB: nothing is turned
     a, b = read_splats(tmp_path / "a.ply"), read_splats(tmp_path / "b.spz")
     np.testing.assert_allclose(b.means, a.means, atol=1e-3)
+
+
+def test_a_file_can_be_written_in_the_frame_that_a_program_expects(tmp_path):
+    write_splats(cloud_of(), tmp_path / "a.ply")
+    assert convert.main([str(tmp_path / "a.ply"), str(tmp_path / "b.ply"), "--write-axes", "RFU"]) == 0
+    a, b = read_splats(tmp_path / "a.ply"), read_splats(tmp_path / "b.ply")
+    np.testing.assert_allclose(b.means, a.means[:, [0, 2, 1]] * [1, 1, -1], atol=1e-6)

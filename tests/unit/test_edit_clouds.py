@@ -8,6 +8,7 @@ import pytest
 
 from vivant.backends.common.errors import VivantError
 from vivant.backends.common.rotations import normalise
+from vivant.backends.common.steps import at_once
 from vivant.backends.gaussian import sh
 from vivant.backends.gaussian.cloud import Source, SplatCloud
 from vivant.backends.gaussian.edit import colour, measures
@@ -180,16 +181,16 @@ def test_a_cube_and_a_turned_box_hold_what_lies_within_their_sides():
     points[:200] = np.round(points[:200] * 2) / 2 + [0, 0, 1e-3]  # in line with corners and edges
     deep = np.abs(points).max(axis=1)
     clear = np.abs(deep - 1) > 1e-9
-    np.testing.assert_array_equal(inside(points, CUBE, SIDES)[clear], (deep < 1)[clear])
-    np.testing.assert_array_equal(inside(points, CUBE, SIDES[:, ::-1])[clear], (deep < 1)[clear])
+    np.testing.assert_array_equal(at_once(inside(points, CUBE, SIDES))[clear], (deep < 1)[clear])
+    np.testing.assert_array_equal(at_once(inside(points, CUBE, SIDES[:, ::-1]))[clear], (deep < 1)[clear])
     shear = np.array([[1, 0.3, 0], [0, 0.7, 0.2], [0.4, 0, 1.5]])
-    np.testing.assert_array_equal(inside(points @ shear.T, CUBE @ shear.T, SIDES)[clear], (deep < 1)[clear])
+    np.testing.assert_array_equal(at_once(inside(points @ shear.T, CUBE @ shear.T, SIDES))[clear], (deep < 1)[clear])
 
 
 def test_bodies_that_overlap_hold_together_and_an_open_one_holds_nothing():
     both, sides = np.concatenate([CUBE, CUBE + 1]), np.concatenate([SIDES, SIDES + 8])
     np.testing.assert_array_equal(
-        inside([[0.5, 0.5, 0.6], [-0.5, 0, 0], [1.5, 1.2, 1.1], [-0.5, 1.5, 0]], both, sides), [1, 1, 1, 0]
+        at_once(inside([[0.5, 0.5, 0.6], [-0.5, 0, 0], [1.5, 1.2, 1.1], [-0.5, 1.5, 0]], both, sides)), [1, 1, 1, 0]
     )
     with pytest.raises(VivantError, match="holes"):
-        inside(np.zeros((1, 3)), CUBE, SIDES[1:])
+        at_once(inside(np.zeros((1, 3)), CUBE, SIDES[1:]))

@@ -248,7 +248,9 @@ def primitive_of(document):
         (lambda d: d["accessors"][0].update(count=10**9), BrokenFile),
         (lambda d: d["accessors"][0].update(count=-1), BrokenFile),
         (lambda d: d["accessors"][0].update(componentType=[]), BrokenFile),
-        (lambda d: d["accessors"][0].update(sparse={}), UnsupportedFormat),
+        (lambda d: d["accessors"][0].update(sparse={}), BrokenFile),
+        (lambda d: d["accessors"][0].pop("bufferView"), BrokenFile),
+        (lambda d: d["accessors"][0].update(count=10**12, sparse=d["accessors"][0].pop("bufferView") and {}), BrokenFile),
         (lambda d: d["bufferViews"][0].update(byteStride=1), BrokenFile),
         (lambda d: d["bufferViews"][0].update(extensions={"EXT_meshopt_compression": {}}), UnsupportedFormat),
         (lambda d: d["bufferViews"][0].update(byteLength=10**12), BrokenFile),
@@ -271,3 +273,53 @@ def test_documents_that_make_no_sense_are_refused_with_a_sentence(change, error)
 def test_a_cloud_without_splats_cannot_be_a_glb(tmp_path):
     with pytest.raises(VivantError, match="cannot hold 0 splats"):
         write_splats(small_cloud(0), tmp_path / "a.glb")
+
+
+@pytest.mark.parametrize(("code", "kind"), [(5121, "<u1"), (5123, "<u2"), (5125, "<u4")])
+@pytest.mark.parametrize("empty", [False, True])
+def test_sparse_accessors_are_filled_in(code, kind, empty):
+    cloud = small_cloud()
+    document, buffer = unpacked(written(cloud))
+    places, values = np.array([1, 4], kind), np.float32([[9, 8, 7], [6, 5, 4]])
+    start = len(buffer)
+    buffer += places.tobytes().ljust(8, b"\0") + values.tobytes()
+    document["bufferViews"] += [
+        {"buffer": 0, "byteOffset": start, "byteLength": 8},
+        {"buffer": 0, "byteOffset": start + 8, "byteLength": 24},
+    ]
+    document["buffers"][0]["byteLength"] = len(buffer)
+    accessor = document["accessors"][0]
+    views = len(document["bufferViews"])
+    indices = {"bufferView": views - 2, "componentType": code}
+    accessor["sparse"] = {"count": 2, "indices": indices, "values": {"bufferView": views - 1}}
+    expected = change_axes(cloud, "RUB").means.copy()
+    if empty:
+        del accessor["bufferView"]
+        expected[:] = 0
+    expected[[1, 4]] = values
+    np.testing.assert_allclose(decode(glb(document, buffer)).means, expected)
+    accessor["sparse"]["count"] = 3
+    with pytest.raises(BrokenFile, match="past the end"):
+        decode(glb(document, buffer))
+
+
+@pytest.mark.parametrize("name", ["EXT_meshopt_compression", "KHR_meshopt_compression"])
+def test_packings_that_are_not_read_are_called_by_their_name(name):
+    with pytest.raises(UnsupportedFormat, match=name):
+        changed(small_cloud(), lambda document: document["bufferViews"][0].update(extensions={name: {}}))
+    with pytest.raises(UnsupportedFormat, match="KHR_draco_mesh_compression"):
+        changed(
+            small_cloud(),
+            lambda document: document["meshes"][0]["primitives"][0]["extensions"].update(KHR_draco_mesh_compression={}),
+        )
+
+
+def test_quantised_attributes_are_read_at_their_node_s_scale():
+    cloud = small_cloud()
+    document, buffer = unpacked(written(cloud))
+    numbers = np.int16([[-32768, 0, 32767]] * 7)
+    document["bufferViews"].append({"buffer": 0, "byteOffset": len(buffer), "byteLength": numbers.nbytes, "byteStride": 6})
+    document["accessors"][0].update(bufferView=len(document["bufferViews"]) - 1, componentType=5122, normalized=True)
+    document["nodes"][0]["scale"] = [2, 2, 2]
+    found = decode(glb(document, buffer + numbers.tobytes()))
+    np.testing.assert_allclose(found.means, [[-2, 0, 2]] * 7)

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """.ksplat: against the reference writer's files of one scene, and small files made here byte by byte."""
 
+import contextlib
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from vivant.backends.common.errors import BrokenFile
+from vivant.backends.common.errors import BrokenFile, VivantError
 from vivant.backends.gaussian import sh
 from vivant.backends.gaussian.formats import decode, read_splats
 
@@ -104,3 +106,16 @@ def test_sizes_that_contradict_each_other_are_refused_and_cut_files_say_so():
         broken[offset : offset + 4] = np.frombuffer(struct.pack("<I", value), np.uint8)
         with pytest.raises(BrokenFile):
             decode(broken)
+
+
+def test_buckets_without_splats_take_no_memory():
+    file = bytearray(file_of(0, [([exact(i) for i in range(3)], 0, 256, 0, [], [])]).tobytes())
+    head = 4096
+    file[head + 8 : head + 12] = bytes(4)  # splats a bucket
+    file[head + 32 : head + 36] = b"\xff\xff\xff\xff"  # full buckets
+    tracemalloc.start()
+    with contextlib.suppress(VivantError):
+        decode(np.frombuffer(bytes(file), np.uint8))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20

@@ -8,7 +8,7 @@ import pytest
 
 from vivant.backends.common.errors import UnsupportedFormat, VivantError
 from vivant.backends.gaussian.cloud import SplatCloud
-from vivant.backends.gaussian.formats import FORMATS, Overrides, losses, ply, read_splats, write_splats
+from vivant.backends.gaussian.formats import FORMATS, Overrides, losses, motion_in, ply, read_splats, write_splats
 from vivant.backends.gaussian.formats.format import STILL
 from vivant.backends.gaussian.motion.stg import Stg
 
@@ -108,3 +108,20 @@ def test_a_folder_of_nothing_is_named_and_an_untouched_override_changes_nothing(
     cloud = read_splats(tmp_path / "a.ply", Overrides())
     assert cloud.source.encoded is not None
     assert dataclasses.replace(Overrides(), axes="RDF").apply(cloud).source.axes == "RDF"
+
+
+def test_a_name_with_room_for_digits_makes_a_file_a_frame_in_any_format(tmp_path):
+    write_splats(moving_cloud(), tmp_path / "f_##.spz", times=np.linspace(0, 1, 3))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f_01.spz", "f_02.spz", "f_03.spz"]
+    assert any("Motion is written as frames" in sentence for sentence in losses(moving_cloud(), tmp_path / "f_##.spz"))
+    assert motion_in("f_##.spz", "STG") == motion_in("a.usdc", "STG") == "samples"
+    assert (motion_in("a.ply", "STG"), motion_in("a.spz", "STG")) == ("native", "")
+
+
+def test_every_format_is_written_in_the_frame_that_the_table_says(tmp_path):
+    for form in FORMATS:
+        if form.writable:
+            path = tmp_path / ("a" + form.extensions[0] if form.extensions[0].startswith(".") else form.extensions[0])
+            write_splats(small_cloud(), path)
+            found = read_splats(path)
+            assert (found.source.axes if found.source.format != "sequence" else "RDF") == form.axes

@@ -10,7 +10,7 @@ import pytest
 from vivant.backends.common.errors import BrokenFile, UnsupportedFormat, VivantError
 from vivant.backends.gaussian.axes import change_axes, to_blender
 from vivant.backends.gaussian.covariance import covariances
-from vivant.backends.gaussian.formats import checkpoint, network_scene, ply, read_splats
+from vivant.backends.gaussian.formats import Overrides, checkpoint, network_scene, ply, read_splats
 from vivant.backends.gaussian.motion.control_nodes import ControlNodes
 from vivant.backends.gaussian.motion.deformation import Deformable
 from vivant.backends.gaussian.motion.hexplane import HexPlane
@@ -100,6 +100,15 @@ def test_4d_gs_without_settings_says_what_was_assumed(tmp_path, channels, moves)
     read = network_scene.read(tmp_path)
     assert ("shs_deform" in read.family.heads) == ("opacity_deform" in read.family.heads) == moves
     assert "does not say whether opacities and colours move" in read.source.warnings[0]
+
+
+@pytest.mark.parametrize("told", ["", f"Namespace({FLAGS.format(True, True)})"])
+def test_the_user_knows_better_what_a_network_of_4d_gs_moves(tmp_path, told):
+    scene(tmp_path, small_hexplane(), beside=True, told=told)
+    read = read_splats(tmp_path, Overrides(opacities_move=True, colours_move=False))
+    assert "opacity_deform" in read.family.heads and "shs_deform" not in read.family.heads
+    assert not read.source.warnings
+    assert Overrides.of(read.source.details["overrides"]) == Overrides(opacities_move=True, colours_move=False)
 
 
 def test_settings_are_parsed_and_never_run(tmp_path):

@@ -7,6 +7,7 @@ import pathlib
 import pickle
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -44,6 +45,14 @@ def test_what_is_saved_is_read(protocol):
         np.testing.assert_array_equal(found[0][name], array)
         assert found[0][name].dtype == array.dtype
     assert found[1:] == value[1:]
+
+
+def test_a_damaged_name_in_a_pickle_makes_no_noise():
+    data = archive({"a/data.pkl": b"\x80\x02ctorch._utils\n\\_rebuild\n."})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with contextlib.suppress(VivantError):
+            read(data)
 
 
 def test_tensors_share_the_file_s_bytes():

@@ -145,10 +145,12 @@ def _pose(camera: Camera) -> dict[str, Any]:
 
 
 def _look(eye: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Rotation (3, 3), camera (OpenCV axes) to capture, of a level look; None where eye and target are one."""
+    """Rotation (3, 3), camera (OpenCV axes) to capture, of a level look; None where eye and target are one or nowhere."""
+    if not max(np.abs(eye).max(), np.abs(target).max()) < 1e12:
+        return None
     forward = target - eye
     length = float(np.linalg.norm(forward))
-    if not 1e-9 < length < 1e12:
+    if not length > 1e-9:
         return None
     forward = forward / length
     up = np.array([0.0, 1.0, 0.0]) if abs(forward[1]) < 1 - 1e-9 else np.array([0.0, 0.0, -math.copysign(1, forward[1])])

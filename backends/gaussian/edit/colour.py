@@ -55,3 +55,14 @@ def recoloured(
 def faded(cloud: SplatCloud, factor: float, where: ArrayLike = True) -> SplatCloud:
     """The cloud with opacities times a factor, at most 1; where: bool (N,), the splats that change."""
     return cloud.replace(opacities=np.where(where, np.clip(cloud.opacities * factor, 0, 1), cloud.opacities))
+
+
+def limited(cloud: SplatCloud, degree: int) -> SplatCloud:
+    """The cloud without the spherical harmonics above a degree."""
+    count = (degree + 1) ** 2
+    if cloud.sh.shape[1] <= count:
+        return cloud
+    family = cloud.family
+    if isinstance(family, Rotor4D):
+        family = dataclasses.replace(family, waves=family.waves[:, :, :count])
+    return cloud.replace(sh=cloud.sh[:, :count], family=family)

@@ -24,15 +24,15 @@ THINNEST = 1e-3
 """What a warp may flatten a splat to, beside its other axes."""
 
 
-def deformed(cloud: SplatCloud, warp: Warp) -> SplatCloud:
+def deformed(cloud: SplatCloud, warp: Warp, size: float | None = None) -> SplatCloud:
     """The cloud under a warp of its space: covariances and paths by its Jacobian at each splat, SH by the Jacobian's turn.
 
     The Jacobian is taken by central differences over each splat's own size, so an affine warp gives what `transformed`
-    gives.  Where the warp folds space flat, splats become thin discs.
+    gives.  Where the warp folds space flat, splats become thin discs.  size: of the whole that the cloud is a part of.
     Raises VivantError for a warp that is not finite, and for motion that cannot follow.
     """
     means = cloud.means.astype(np.float64)
-    size = float(np.linalg.norm(np.ptp(means, axis=0))) or 1.0
+    size = size or size_of(cloud)
     step = np.clip(cloud.scales.mean(axis=1, dtype=np.float64), NARROWEST * size, WIDEST * size)[:, None]
     steps = step * np.concatenate([np.eye(3), -np.eye(3), np.zeros((1, 3))])[:, None]
     moved = warp((means + steps).reshape(-1, 3)).reshape(7, -1, 3)
@@ -45,6 +45,11 @@ def deformed(cloud: SplatCloud, warp: Warp) -> SplatCloud:
         kept = np.maximum(stretch[thin], np.maximum(THINNEST * stretch[thin, :1], THINNEST))
         maps[thin] = (left[thin] * kept[:, None]) @ right[thin]
     return carried(cloud, moved[6], maps)
+
+
+def size_of(cloud: SplatCloud) -> float:
+    """The diagonal of the box around all centres; 1 where they lie on one spot."""
+    return (float(np.linalg.norm(np.ptp(cloud.means.astype(np.float64), axis=0))) if len(cloud) else 1.0) or 1.0
 
 
 def skin(heads: ArrayLike, tails: ArrayLike, poses: ArrayLike) -> Warp:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -13,8 +15,8 @@ from ...common.rotations import matrix, normalise
 _ASKEW = matrix(normalise(np.array([0.81, 0.27, -0.43, 0.31])))
 
 
-def inside(points: ArrayLike, vertices: ArrayLike, triangles: ArrayLike) -> NDArray[np.bool_]:
-    """Which points (N, 3) lie inside a closed mesh: vertices (V, 3), triangles (T, 3) of indices.
+def inside(points: ArrayLike, vertices: ArrayLike, triangles: ArrayLike) -> Generator[float, None, NDArray[np.bool_]]:
+    """Which points (N, 3) lie inside a closed mesh: vertices (V, 3), triangles (T, 3) of indices; yields the share done.
 
     Counts how often a ray from the point passes the surface outwards rather than inwards, so bodies that overlap count
     together.  Raises VivantError for a surface with holes.
@@ -30,9 +32,10 @@ def inside(points: ArrayLike, vertices: ArrayLike, triangles: ArrayLike) -> NDAr
     starts, ends = np.searchsorted(x, low[:, 0]), np.searchsorted(x, high[:, 0])
     across = np.cross(faces[:, 1] - faces[:, 0], faces[:, 2] - faces[:, 0])
     hopeful = np.flatnonzero((ends > starts) & (across[:, 2] != 0))
-    for (a, b, c), start, end, floor, ceiling, normal in zip(
-        *(each[hopeful] for each in (faces, starts, ends, low, high, across)), strict=True
+    for done, ((a, b, c), start, end, floor, ceiling, normal) in enumerate(
+        zip(*(each[hopeful] for each in (faces, starts, ends, low, high, across)), strict=True)
     ):
+        yield done / len(hopeful)
         rows = start + np.flatnonzero((y[start:end] >= floor[1]) & (y[start:end] <= ceiling[1]) & (z[start:end] <= ceiling[2]))
         if not len(rows):
             continue

@@ -28,7 +28,7 @@ def merged(clouds: Sequence[SplatCloud]) -> SplatCloud:
     """All splats in the order of the clouds, which are in one frame; the first one's source describes the whole.
 
     The highest SH degree holds for all; extra columns that a cloud lacks are 0.  Still clouds stand still among moving
-    ones.  Raises VivantError for frames, families, times or anti-aliasing that differ.
+    ones.  Raises VivantError for frames, families, times, colour spaces or anti-aliasing that differ.
     """
     first, *_ = clouds
     if len({cloud.source.axes for cloud in clouds}) > 1:
@@ -36,6 +36,11 @@ def merged(clouds: Sequence[SplatCloud]) -> SplatCloud:
     if len({cloud.source.antialiased for cloud in clouds}) > 1:
         raise VivantError(
             "Some of the splats were trained with anti-aliasing and some without, so they are drawn differently.",
+            "Keep them as objects of their own.",
+        )
+    if len({cloud.source.linear for cloud in clouds}) > 1:
+        raise VivantError(
+            "Some of the splats have colours in linear light and some display values, so they are drawn differently.",
             "Keep them as objects of their own.",
         )
     count = max(cloud.sh.shape[1] for cloud in clouds)

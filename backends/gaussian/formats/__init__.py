@@ -12,7 +12,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from numpy.typing import ArrayLike
+
 from ...common.errors import BrokenFile, UnsupportedFormat, VivantError
+from ..axes import change_axes
 from ..cloud import SplatCloud
 from . import (
     checkpoint,
@@ -30,6 +33,7 @@ from . import (
     ply_network,
     sequence,
     sog,
+    sog_streamed,
     splat,
     splatv,
     spz,
@@ -38,7 +42,7 @@ from . import (
 from .format import SAMPLED, STILL, Format, Overrides, pieces
 from .ply_header import Bytes
 
-__all__ = ["EXTENSIONS", "FORMATS", "Format", "Overrides", "decode", "losses", "read_splats", "write_splats"]
+__all__ = ["EXTENSIONS", "FORMATS", "Format", "Overrides", "decode", "losses", "motion_in", "read_splats", "write_splats"]
 
 
 def _is_ply(data: Bytes, path: Path, compressed: bool = False) -> bool:
@@ -101,6 +105,7 @@ FORMATS = (
         ply.decode,
         ply.encode,
         overridable=True,
+        antialiased=True,
         holds={STILL: 4, "STG": 0, "STG full": 0, "Linear": 4, "4DGS": 4, "NDGS": 4},
         extras=True,
         clips=ply_motion.clips,
@@ -111,6 +116,8 @@ FORMATS = (
         _starts_with(spz.MAGIC, compression.GZIP),
         spz.decode,
         spz.encode,
+        axes=spz.AXES,
+        antialiased=True,
         holds={STILL: 4},
         precision="positions 24 bits, rotations 10, scales, colours and opacities 8, SH 5 and 4",
         clips=spz.clips,
@@ -131,6 +138,7 @@ FORMATS = (
         lambda data, path: gltf.is_glb(data),
         gltf.decode,
         gltf.encode,
+        axes=gltf.AXES,
         holds={STILL: 3},
         extras=True,
     ),
@@ -140,6 +148,7 @@ FORMATS = (
         lambda data, path: gltf.is_gltf(data),
         read=gltf.read,
         write=gltf.write,
+        axes=gltf.AXES,
         holds={STILL: 3},
         extras=True,
     ),
@@ -150,6 +159,7 @@ FORMATS = (
         usd.decode,
         read=usd.read,
         write=usd.write,
+        axes=usd.AXES,
         holds=SAMPLED,
         precision="float32; motion as samples, mixed linearly in between",
         clips=usd.clips,
@@ -160,6 +170,7 @@ FORMATS = (
         lambda data, path: sog.is_zip(data),
         sog.decode,
         sog.encode,
+        antialiased=True,
         holds={STILL: 3},
         precision="positions 16 bits, rotations, scales and colours 8 bits, SH from a palette",
         clips=sog.clips,
@@ -170,10 +181,12 @@ FORMATS = (
         sog.is_index,
         read=sog.read,
         write=sog.write,
+        antialiased=True,
         holds={STILL: 3},
         precision="positions 16 bits, rotations, scales and colours 8 bits, SH from a palette",
         clips=sog.clips,
     ),
+    Format(sog_streamed.NAME, (sog_streamed.INDEX,), sog_streamed.is_streamed, read=sog_streamed.read, holds={STILL: 3}),
     Format(fourdgs.NAME, (".4dgs",), _starts_with(fourdgs.MAGIC), fourdgs.decode, holds={"Linear": 3}),
     Format(
         ksplat.NAME,
@@ -190,6 +203,7 @@ FORMATS = (
         read=sequence.read,
         write=sequence.write,
         overridable=True,
+        antialiased=True,
         holds=SAMPLED,
         extras=True,
         precision="as its frames, which are written as PLY; mixed linearly in between where splats stay the same",
@@ -231,31 +245,60 @@ def read_splats(path: str | os.PathLike[str], overrides: Overrides | None = None
     return dataclasses.replace(cloud, source=dataclasses.replace(cloud.source, path=str(path)))
 
 
-def write_splats(cloud: SplatCloud, path: str | os.PathLike[str]) -> None:
+def write_splats(
+    cloud: SplatCloud,
+    path: str | os.PathLike[str],
+    times: ArrayLike | None = None,
+    done: Callable[[int, int], None] | None = None,
+    axes: str = "",
+) -> None:
     """Write a cloud in the format that the file's name ends with, one of EXTENSIONS.
 
     A cloud that was read from the same format and not changed gives the same file, byte for byte.  The
-    file appears when it is complete.  Raises VivantError for other names, for folders that cannot be
-    written to, and for moving clouds in formats that cannot hold their motion; `losses` tells beforehand
-    what a format cannot hold.
+    file appears when it is complete.  A name with a '#' for each digit, 'a_####.spz', makes a file a frame.
+    times: when formats that hold any motion as samples look at a moving cloud, else 50 times from first to last;
+    done(n, of) is told of those, and may raise.  axes: a frame other than the format's own, for programs that expect it.
+    Raises VivantError for other names, for folders that cannot be written to, and for moving clouds in formats
+    that cannot hold their motion; `losses` tells beforehand what a format cannot hold.
     """
     path = Path(path)
     form = _format_of(path)
+    if axes and axes != form.axes:
+        turned = change_axes(cloud, axes)
+        cloud = turned.replace(source=dataclasses.replace(turned.source, axes=form.axes))
+    if _is_numbered(path):
+        sequence.write(cloud, path, times, done)
+        return
     if _kind(cloud) not in form.holds:
         able = [other.extensions[0] for other in FORMATS if other.writable and _kind(cloud) in other.holds]
         raise VivantError(
             f"A {form.name} file cannot hold motion of the family {_kind(cloud)}.",
             "Write the still cloud.at(time)" + (f", or give a name that ends with {' or '.join(able)}." if able else "."),
         )
-    if form.write:
+    if form.write and form.holds is SAMPLED:
+        form.write(cloud, path, times, done)
+    elif form.write:
         form.write(cloud, path)
     elif form.encode:
         files.save(path, pieces(cloud, form.name, form.encode))
 
 
+def motion_in(path: str | os.PathLike[str], family: str) -> str:
+    """How files of that name hold motion of a family: "native", "samples", or "" where they hold none."""
+    path = Path(path)
+    form = _format_of(path)
+    if form.holds is SAMPLED or _is_numbered(path):
+        return "samples"
+    return "native" if family in form.holds else ""
+
+
 def losses(cloud: SplatCloud, path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Sentences on what the format of that name cannot hold of a cloud; none for one that writes as it was read."""
-    form = _format_of(Path(path))
+    path = Path(path)
+    form = _format_of(path)
+    if _is_numbered(path) and cloud.family:
+        still = cloud.at(cloud.family.time_range[0])
+        return (*usd.clips(cloud), *losses(still, path.with_name(path.name.replace("#", "0"))))
     if cloud.source.encoded is not None and cloud.source.format == form.name:
         return ()
     found = []
@@ -268,6 +311,10 @@ def losses(cloud: SplatCloud, path: str | os.PathLike[str]) -> tuple[str, ...]:
     if cloud.extras and not form.extras:
         able = " and ".join(other.name for other in FORMATS if other.extras and other.writable)
         found.append(f"{len(cloud.extras)} extra columns are not written: only {able} holds them.")
+    if cloud.source.antialiased and not form.antialiased:
+        found.append(f"That the splats were trained with anti-aliasing is not written: {form.name} files cannot say it.")
+    if cloud.source.linear and not form.name.startswith(gltf.NAME):
+        found.append(f"That colours are linear light is not written: {form.name} files are taken for display values.")
     return (*found, *form.clips(cloud))
 
 
@@ -312,6 +359,10 @@ def _recognise(data: Bytes, path: Path) -> Format:
 def _kind(cloud: SplatCloud) -> str:
     """What `Format.holds` calls a cloud."""
     return cloud.family.name if cloud.family else STILL
+
+
+def _is_numbered(path: Path) -> bool:
+    return "#" in path.name
 
 
 def _format_of(path: Path) -> Format:

@@ -7,6 +7,7 @@ Zstandard comes with Python from 3.14 on, and with Blender as the module `zstand
 import importlib
 import struct
 import zlib
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -17,9 +18,14 @@ from ...common.errors import BrokenFile, VivantError
 from ...common.threads import in_blocks
 
 Bytes = NDArray[np.uint8]
+Pack = Callable[[memoryview], bytes]
 
 GZIP = b"\x1f\x8b"
 _GZIP_HEAD = GZIP + b"\x08\0\0\0\0\0\0\xff"  # deflate, no name, no time, made on no system in particular
+
+_BLOCK, _SAMPLE = 4 << 20, 1 << 16
+_WAYS = ((1, zlib.Z_HUFFMAN_ONLY), (4, zlib.Z_DEFAULT_STRATEGY), (6, zlib.Z_DEFAULT_STRATEGY))
+_LEVELS = (1, 5, 12)
 
 
 def most_unpacked(packed: int) -> int:
@@ -44,17 +50,39 @@ def gunzip(data: Bytes, most: int) -> Bytes:
         raise BrokenFile("The gzip stream in the file is damaged.", "Download the file again.") from error
 
 
-def gzipped(data: bytes) -> bytes:
-    """A gzip stream of one member, packed by several threads a block each."""
-    view = memoryview(data)
+def gzipped(parts: Sequence[Any]) -> bytes:
+    """A gzip stream of one member, packed by several threads a block each; parts are bytes or contiguous arrays.
 
-    def deflate(rows: slice) -> bytes:
-        packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
-        return packer.compress(view[rows]) + packer.flush(zlib.Z_SYNC_FLUSH)  # ends on a whole byte, so blocks may be joined
+    Each block is packed as its sample says: bytes of quantised numbers hardly repeat, and many are smallest, and packed
+    in a twentieth of the time, where no repeats are looked for at all.
+    """
+    views = [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes]
+    blocks = [view[start : start + _BLOCK] for view in views for start in range(0, len(view), _BLOCK)]
 
-    blocks = in_blocks(deflate, len(data), 1 << 20)
+    def deflate(block: slice) -> bytes:
+        content = blocks[block.start]
+        ways = [lambda data, way=way: _deflated(data, *way) for way in _WAYS]
+        return _quickest(ways, content)(content)  # ends on a whole byte, so blocks may be joined
+
+    packed = in_blocks(deflate, len(blocks), 1)
     last = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS).flush()
-    return b"".join([_GZIP_HEAD, *blocks, last, struct.pack("<II", zlib.crc32(data), len(data) & 0xFFFFFFFF)])
+    check = 0
+    for view in views:
+        check = zlib.crc32(view, check)
+    size = sum(map(len, views))
+    return b"".join([_GZIP_HEAD, *packed, last, struct.pack("<II", check, size & 0xFFFFFFFF)])
+
+
+def _deflated(data: memoryview, level: int, strategy: int) -> bytes:
+    packer = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS, 9, strategy)
+    return packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)
+
+
+def _quickest(ways: Sequence[Pack], content: memoryview) -> Pack:
+    """The first of some ways to pack, quickest first, that packs a sample at most a fiftieth larger than the best does."""
+    middle = max(0, len(content) - _SAMPLE) // 2
+    sizes = [len(way(content[middle : middle + _SAMPLE])) for way in ways]
+    return next(way for way, size in zip(ways, sizes, strict=True) if size <= 1.02 * min(sizes))
 
 
 def unzstd(frame: Bytes, size: int) -> bytes:
@@ -74,11 +102,24 @@ def unzstd(frame: Bytes, size: int) -> bytes:
     return unpacked
 
 
-def zstded(data: bytes) -> bytes:
-    """One Zstandard frame that states its size; raises VivantError where no module can pack it."""
+def zstded(parts: Sequence[Any]) -> list[bytes]:
+    """A Zstandard frame that states its size for each part, bytes or a contiguous array, at the level its sample asks for.
+
+    Raises VivantError where no module can pack them.
+    """
     module: Any = _zstandard()
-    packer = module.ZstdCompressor(level=12)
-    return bytes(packer.compress(data) if module.__name__ == "zstandard" else packer.compress(data, packer.FLUSH_FRAME))
+
+    def at(level: int) -> Pack:
+        packer = module.ZstdCompressor(level=level)
+        if module.__name__ == "zstandard":
+            return lambda data: bytes(packer.compress(data))
+        return lambda data: bytes(packer.compress(data, packer.FLUSH_FRAME))
+
+    def pack(part: slice) -> bytes:
+        content = memoryview(parts[part.start]).cast("B")
+        return _quickest([at(level) for level in _LEVELS], content)(content)
+
+    return in_blocks(pack, len(parts), 1)
 
 
 def can_zstd() -> bool:

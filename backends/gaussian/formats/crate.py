@@ -31,6 +31,12 @@ _TYPES: dict[int, tuple[str, int]] = {
     3: ("<i4", 1), 7: ("<f2", 1), 8: ("<f4", 1), 9: ("<f8", 1), 17: ("<f4", 4), 18: ("<f2", 4), 24: ("<f4", 3), 25: ("<f2", 3),
 }  # fmt: skip
 """What arrays may hold: the type of a number, and how many of them make an element."""
+_SINGLES: dict[int, tuple[str, int]] = {
+    7: ("<f2", 1), 15: ("<f8", 16), 16: ("<f8", 4), 17: ("<f4", 4), 18: ("<f2", 4),
+    23: ("<f8", 3), 24: ("<f4", 3), 25: ("<f2", 3),
+}  # fmt: skip
+"""Values that are no arrays and more than a number, but for halves: those of transforms."""
+_MATRIX = 15
 STRING, TOKEN, TOKENS, SPECIFIER, VARIABILITY, SAMPLES, DOUBLES = 10, 11, 41, 42, 44, 46, 48
 NONE = 0xFFFFFFFF
 _FEW = 16
@@ -169,19 +175,40 @@ class _Crate:
         return paths
 
     def value(self, bits: int, most: int) -> Any:
-        """A number, a name, or an array (n,) or (n, components) of at most `most` elements; None for anything else."""
+        """A number, a name, some numbers, a list of names, or an array (n,) or (n, components) of at most `most` elements; None
+        for anything else.
+        """
         kind, payload = bits >> 48 & 0xFF, bits & _PAYLOAD
         if bits & ARRAY:
             return self._array(kind, payload, bool(bits & _COMPRESSED), most) if payload else np.empty((0, 1), np.float32)
         if kind == TOKEN:
             return self.token(payload)
+        if kind in _SINGLES:
+            return self._few_numbers(kind, payload, bool(bits & INLINED))
         if bits & INLINED:
             raw = (payload & 0xFFFFFFFF).to_bytes(4, "little")
             return {3: lambda: struct.unpack("<i", raw)[0], 8: lambda: struct.unpack("<f", raw)[0],
                     9: lambda: struct.unpack("<f", raw)[0]}.get(kind, lambda: None)()  # fmt: skip
         return struct.unpack("<d", _Reader(self.data, payload).take(8).tobytes())[0] if kind == 9 else None
 
+    def _few_numbers(self, kind: int, payload: int, inlined: bool) -> Any:
+        """A vector, quaternion (xyzw) or matrix (16,); small whole numbers take a byte each, matrices of them four."""
+        form, count = _SINGLES[kind]
+        raw = payload.to_bytes(6, "little")
+        if not inlined:
+            return _Reader(self.data, payload).array(form, count)
+        if count == 1:
+            return float(np.frombuffer(raw, form, 1)[0])
+        if kind == _MATRIX:
+            return np.diag(np.frombuffer(raw, "i1", 4)).reshape(-1)
+        return np.frombuffer(raw, "i1", count)
+
     def _array(self, kind: int, at: int, packed: bool, most: int) -> Any:
+        if kind == TOKEN and not packed:
+            reader = _Reader(self.data, at)
+            if (count := reader.number()) > most:
+                raise broken(f"a list of {count:,} names is too long")
+            return [self.token(index) for index in reader.array("<u4", count).tolist()]
         if kind not in _TYPES:
             return None
         number, components = _TYPES[kind]
@@ -233,8 +260,9 @@ def read(data: Bytes) -> Layer:
     metadata = {name: crate.value(value, 0) for name, value in specs.get("/", {}).items() if not value & ARRAY}
     prims: dict[str, Prim] = {}
     for path, fields in specs.items():
-        if "." not in path and isinstance(kind := crate.value(fields.get("typeName", 0), 0), str):
-            prims[path] = Prim(path, kind)
+        if "." not in path and path != "/":
+            kind = crate.value(fields.get("typeName", 0), 0)
+            prims[path] = Prim(path, kind if isinstance(kind, str) else "")
     for path, fields in specs.items():
         prim, _, name = path.partition(".")
         if name and prim in prims:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -79,3 +80,20 @@ def save(path: Path, pieces: Iterable[Any]) -> None:
     with saving(path) as file:
         for piece in pieces:
             file.write(piece)
+
+
+@contextlib.contextmanager
+def all_or_none(path: Path) -> Iterator[Path]:
+    """A path of the same name in a folder beside it, whose files take their places at the end, or vanish after an error.
+
+    Raises VivantError where the folder cannot be written to.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=".vivant-", dir=path.parent) as folder:
+            yield Path(folder) / path.name
+            for file in sorted(Path(folder).iterdir()):
+                file.replace(path.parent / file.name)
+    except OSError as error:
+        raise VivantError(
+            f"'{path}' cannot be written: {error.strerror or error}.", "Choose another folder or name."
+        ) from error

@@ -41,7 +41,8 @@ class Overrides:
     axes: the capture's frame, three letters.  activation: "activated" where a file holds opacities and standard
     deviations themselves in columns that are meant for logits and logarithms, or "raw" where it is the other way
     round.  colour_space: "display" (sRGB-encoded, what trainers make) or "linear" (Rec. 709 light).
-    time_range: first and last time of a moving cloud, in its family's unit.
+    time_range: first and last time of a moving cloud, in its family's unit.  opacities_move, colours_move: whether the network
+    of a 4D-GS scene changes them, where its cfg_args is lost.
     Raises VivantError for values that mean nothing.
     """
 
@@ -49,6 +50,8 @@ class Overrides:
     activation: str = ""
     colour_space: str = ""
     time_range: tuple[float, float] | None = None
+    opacities_move: bool | None = None
+    colours_move: bool | None = None
 
     def __post_init__(self) -> None:
         if self.axes:
@@ -59,6 +62,16 @@ class Overrides:
         if self.time_range and not self.time_range[0] < self.time_range[1]:
             raise VivantError("The clip's last time does not follow its first.", "Give a first and a later last time.")
 
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Overrides:
+        """Those that `told` has written down."""
+        found: dict[str, Any] = {name: tuple(value) if name == "time_range" else value for name, value in told.items()}
+        return cls(**found)
+
+    def told(self) -> dict[str, Any]:
+        """What is said, by name, as plain values that can be kept."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value not in ("", None)}
+
     def apply(self, cloud: SplatCloud) -> SplatCloud:
         """The cloud under another description, its numbers as they are; only a reader can change the activation."""
         if self == Overrides():
@@ -66,7 +79,9 @@ class Overrides:
         family = cloud.family
         if family and self.time_range:
             family = dataclasses.replace(family, time_range=self.time_range)  # type: ignore[type-var]
-        details = {**cloud.source.details, **({"colour_space": self.colour_space} if self.colour_space else {})}
+        details = {**cloud.source.details, "overrides": self.told()}  # kept, for when the file is read again
+        if self.colour_space:
+            details["colour_space"] = self.colour_space
         return cloud.replace(
             family=family, source=dataclasses.replace(cloud.source, axes=self.axes or cloud.source.axes, details=details)
         )
@@ -91,12 +106,18 @@ class Format:
     decode: Callable[..., SplatCloud] | None = None
     encode: Callable[[SplatCloud], Sequence[Any]] | None = None
     read: Callable[..., SplatCloud] | None = None
-    write: Callable[[SplatCloud, Path], None] | None = None
+    write: Callable[..., None] | None = None
     overridable: bool = False
     """Whether `decode` and `read` take Overrides as their second argument, because something is open beyond frame and times."""
 
     holds: Mapping[str, int] = field(default_factory=lambda: {STILL: 0})
     """The highest SH degree by the name of the family that it goes with."""
+
+    axes: str = "RDF"
+    """The frame that it is written in."""
+
+    antialiased: bool = False
+    """Whether it says that splats were trained with anti-aliasing."""
 
     extras: bool = False
     """Whether columns that nobody understands are kept."""

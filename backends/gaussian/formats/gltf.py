@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...common import colour
 from ...common.errors import BrokenFile, UnsupportedFormat, VivantError
 from ...common.rotations import matrix, normalise
 from .. import sh
@@ -85,7 +86,7 @@ def encode(cloud: SplatCloud) -> list[Any]:
     count, coefficients = len(cloud), min(cloud.sh.shape[1], (DEGREE + 1) ** 2)
     linear = cloud.source.details.get("colour_space") == "linear"
     light = np.clip(sh.to_rgb(cloud.sh[:, 0]), 0, 1)
-    colours = np.column_stack([light if linear else _to_linear(light), cloud.opacities])
+    colours = np.column_stack([light if linear else colour.to_linear(light), cloud.opacities])
     columns: dict[str, NDArray[Any]] = {
         "POSITION": cloud.means,
         "COLOR_0": np.rint(255 * colours).astype(np.uint8),
@@ -195,8 +196,8 @@ def _part(
     for name in _SPZ:
         if isinstance(nested.get(name), dict):
             return _packed_part(document.view(nested[name].get("bufferView"))[0], place, unpacked)
-    if others := [name for name in extensions if "compress" in name.lower()]:
-        raise UnsupportedFormat(f"The glTF file's splats are packed by {others[0]}.", "Export them without, or as SPZ.")
+    if others := [name for name in nested if "compress" in name.lower()]:
+        raise UnsupportedFormat(f"The glTF file's splats are packed by {others[0][:60]}.", "Export them without, or as SPZ.")
 
     def column(name: str, *drafts: str) -> tuple[NDArray[Any], float] | None:
         found = next((names[key] for key in (_PREFIX + name, *drafts) if key in names), None)
@@ -232,7 +233,7 @@ def _part(
         if base_colour:
             harmonics[0] = _values(base_colour, rows)
         else:
-            harmonics[0] = sh.to_base(colours[:, :3] if linear else _to_display(colours[:, :3]))
+            harmonics[0] = sh.to_base(colours[:, :3] if linear else colour.to_display(colours[:, :3]))
         for k, found in enumerate(coefficients, 1):
             harmonics[k] = _values(found, rows)
         alphas = _values(opacity, rows)[:, 0] if opacity else colours[:, 3] if colours.shape[1] == 4 else 1
@@ -308,15 +309,8 @@ def _list(table: dict[str, Any], name: str) -> list[Any]:
 
 def _values(found: tuple[NDArray[Any], float], rows: slice) -> Floats:
     values, divisor = found
-    return values[rows].astype(np.float32) / np.float32(divisor) if divisor != 1 else values[rows].astype(np.float32)
-
-
-def _to_linear(display: Floats) -> Floats:
-    return np.where(display <= 0.04045, display / 12.92, ((np.maximum(display, 0) + 0.055) / 1.055) ** 2.4)
-
-
-def _to_display(linear: Floats) -> Floats:
-    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055)
+    numbers = values[rows].astype(np.float32)
+    return np.maximum(numbers / np.float32(divisor), -1) if divisor != 1 else numbers
 
 
 def _ends(data: Bytes) -> bytes:

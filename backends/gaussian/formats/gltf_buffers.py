@@ -30,6 +30,9 @@ MOST_NODES = 10_000
 
 _JSON, _BINARY = 0x4E4F534A, 0x004E4942
 _TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+_TYPES_OF_INDICES = {5121: "<u1", 5123: "<u2", 5125: "<u4"}
+SPARE = 32 << 20
+"""Bytes that an accessor may have beside four times the file."""
 _COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 _DATA_URI = re.compile(rb'"data:[^",]{0,100};base64,([^"]*)"')
 _HINT = "Export the file again."
@@ -54,8 +57,11 @@ class Document:
     def view(self, index: Any) -> tuple[Bytes, int]:
         """The bytes of a buffer view, and its stride (0: as long as its elements)."""
         view = self.item("bufferViews", index)
-        if isinstance(view.get("extensions"), dict) and any("meshopt" in name for name in view["extensions"]):
-            raise UnsupportedFormat("The glTF file is packed with meshopt, which Vivant does not read.", "Export it without.")
+        packed = [name for name in view["extensions"] if "compress" in name] if isinstance(view.get("extensions"), dict) else []
+        if packed:
+            raise UnsupportedFormat(
+                f"The glTF file is packed by {packed[0][:60]}, which is not read here.", "Export it without."
+            )
         data = self.buffer(integer(view, "buffer"))
         start, size = integer(view, "byteOffset", 0), integer(view, "byteLength")
         if start + size > len(data):
@@ -69,18 +75,42 @@ class Document:
         components = next((number for name, number in _COMPONENTS.items() if name == accessor.get("type")), None)
         if not kind or not components:
             raise BrokenFile("An accessor of the glTF file has a type that splats do not have.", _HINT)
-        if "sparse" in accessor or "bufferView" not in accessor:
-            raise UnsupportedFormat("The glTF file stores splats in sparse or empty accessors.", "Export it with plain ones.")
-        data, stride = self.view(accessor["bufferView"])
-        row = np.dtype(kind).itemsize * components
-        start, count, stride = integer(accessor, "byteOffset", 0), integer(accessor, "count"), stride or row
-        if count and (stride < row or start + (count - 1) * stride + row > len(data)):
-            raise BrokenFile("An accessor of the glTF file runs past the end of its buffer view.", "Download it again.")
-        size = np.dtype(kind).itemsize
-        values = (
-            np.ndarray((count, components), kind, data, start, (stride, size)) if count else np.empty((0, components), kind)
-        )
+        count, sparse = integer(accessor, "count"), accessor.get("sparse")
+        if "bufferView" in accessor:
+            values = self._rows(accessor, kind, components, count)
+        elif count * components * np.dtype(kind).itemsize > 4 * self.size() + SPARE or sparse is None:
+            raise BrokenFile("An accessor of the glTF file claims values that are not there.", _HINT)
+        else:
+            values = np.zeros((count, components), kind)
+        if sparse is not None:
+            values = self._filled(values, sparse)
         return values, float(np.iinfo(kind).max) if accessor.get("normalized") and kind != "<f4" else 1.0
+
+    def _rows(self, table: dict[str, Any], kind: str, components: int, count: int) -> NDArray[Any]:
+        """Values (count, components) in the buffer view that a table names."""
+        data, stride = self.view(table.get("bufferView"))
+        row = np.dtype(kind).itemsize * components
+        start, stride = integer(table, "byteOffset", 0), stride or row
+        if not count:
+            return np.empty((0, components), kind)
+        if stride < row or start + (count - 1) * stride + row > len(data):
+            raise BrokenFile("An accessor of the glTF file runs past the end of its buffer view.", "Download it again.")
+        return np.ndarray((count, components), kind, data, start, (stride, np.dtype(kind).itemsize))
+
+    def _filled(self, values: NDArray[Any], sparse: Any) -> NDArray[Any]:
+        """Values with those of a sparse accessor in their places."""
+        indices, found = (sparse.get(name) if isinstance(sparse, dict) else None for name in ("indices", "values"))
+        code = indices.get("componentType") if isinstance(indices, dict) else None
+        kind = _TYPES_OF_INDICES.get(code) if type(code) is int else None
+        if not isinstance(indices, dict) or not isinstance(found, dict) or kind is None:
+            raise BrokenFile("A sparse accessor of the glTF file lacks its indices or values.", _HINT)
+        count = integer(sparse, "count")
+        places = self._rows(indices, kind, 1, count)[:, 0]
+        if count and int(places.max()) >= len(values):
+            raise BrokenFile("A sparse accessor of the glTF file points beyond its values.", "Download it again.")
+        filled = np.array(values)
+        filled[places] = self._rows(found, values.dtype.str, values.shape[1], count)
+        return filled
 
 
 def integer(table: dict[str, Any], name: str, default: int | None = None) -> int:

@@ -115,6 +115,7 @@ def _sections(data: Bytes, level: int) -> tuple[list[_Section], int]:
             raise BrokenFile("The .ksplat file's buckets run past its end or contradict each other.", "Download it again.")
         lengths = np.frombuffer(data[offset : offset + 4 * part_full].tobytes(), "<u4")
         centres = np.frombuffer(data[offset + 4 * part_full : records].tobytes(), "<f4").reshape(-1, 3)
+        full = full if level else 0  # what is not compressed needs no buckets, however many it claims
         starts = np.arange(full, dtype=np.int64) * bucket_size
         starts = np.append(starts, full * bucket_size + np.cumsum(np.append(0, lengths[:-1].astype(np.int64)))[:part_full])
         row = _record(level, degree)

@@ -89,7 +89,7 @@ def read(path: Path, overrides: Overrides | None = None) -> SplatCloud:
         network = DeformationNetwork.of(weights)
         return _moving(cloud, Deformable(points=cloud.means, lengths=np.ones(len(cloud), np.float32), network=network))
     if "deformation_net.grid.aabb" in weights:
-        return _hexplane(cloud, data, weights, told)
+        return _hexplane(cloud, data, weights, told | _said(overrides))
     raise UnsupportedFormat(
         f"'{scene.network.name}' is the network of no method that Vivant knows.",
         "It knows those of 4D-GS, Deformable 3D Gaussians and SC-GS.",
@@ -114,6 +114,12 @@ def settings(path: Path) -> dict[str, Any]:
     return found
 
 
+def _said(overrides: Overrides | None) -> dict[str, bool]:
+    """What the user knows of a network's heads, as the trainer's settings say it."""
+    said = {"no_do": overrides.opacities_move, "no_dshs": overrides.colours_move} if overrides else {}
+    return {flag: not moves for flag, moves in said.items() if moves is not None}
+
+
 def _hexplane(cloud: SplatCloud, data: Bytes, weights: Weights, told: dict[str, Any]) -> SplatCloud:
     for flag in ("static_mlp", "empty_voxel"):
         if told.get(flag):
@@ -127,7 +133,8 @@ def _hexplane(cloud: SplatCloud, data: Bytes, weights: Weights, told: dict[str, 
     if not {"no_do", "no_dshs"} <= told.keys():
         change = "change" if video else "stay"
         warnings.append(
-            f"The scene does not say whether opacities and colours move; from its size it seems that they {change}."
+            f"The scene does not say whether opacities and colours move; from its size it seems that they {change}; "
+            "say it when you import it."
         )
     left_out |= {flag: bool(told[flag]) for flag in left_out if flag in told}
     heads = tuple(name for name in HEADS if name in network.heads and not left_out[_FLAGS[name]])

@@ -9,6 +9,7 @@ the display colour itself.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -131,8 +132,13 @@ def decode(data: Bytes, overrides: Overrides | None = None) -> SplatCloud:
     ]
     if count < header.element("vertex").count:
         warnings.append(f"The file is cut off: {count:,} of {header.element('vertex').count:,} splats are there.")
+    if dialect.time_range:
+        draft.warnings = [text for text in draft.warnings if "how long its clip is" not in text]
     source = Source(NAME, axes=dialect.axes, antialiased=dialect.antialiased, warnings=tuple(warnings), details=dialect.details)
-    return draft.finish(source, data)
+    cloud = draft.finish(source, data)
+    if cloud.family is None or dialect.time_range in (None, cloud.family.time_range):
+        return cloud
+    return dataclasses.replace(cloud, family=dataclasses.replace(cloud.family, time_range=dialect.time_range))  # type: ignore[type-var]
 
 
 def encode(cloud: SplatCloud) -> list[bytes | Floats]:
@@ -180,6 +186,7 @@ def encode(cloud: SplatCloud) -> list[bytes | Floats]:
     in_blocks(block, len(cloud))
     mode = "2dgs" if cloud.source.details.get("surfels") else "mip" if cloud.source.antialiased else "default"
     comments = ["Written by Vivant", f"SplatRenderMode: {mode}", *(motion.COMMENTS if motion else ())]
+    comments += [ply_dialects.time_comment(family)] if family else []
     comments += [text for text in cloud.source.details.get("comments", ()) if text not in comments]
     return [_header(len(cloud), names, comments), table]
 

@@ -15,10 +15,13 @@ from typing import Any
 
 from ...common.errors import UnsupportedFormat
 from .. import sh
+from ..motion.family import Family
 from .ply_header import Header
+from .repair import LATEST
 
 _STILL = "It is read as a still cloud; the columns are kept."
-_STATED_AGAIN = ("splatrendermode", "vertical axis", "sh degree", "antialiased", "written by vivant")
+_TIME_RANGE = "time range"
+_STATED_AGAIN = (_TIME_RANGE, "splatrendermode", "vertical axis", "sh degree", "antialiased", "written by vivant")
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Dialect:
     axes: str
     antialiased: bool
     details: dict[str, Any]
+    time_range: tuple[float, float] | None = None
 
 
 def recognise(header: Header, moves: bool) -> Dialect:
@@ -40,12 +44,15 @@ def recognise(header: Header, moves: bool) -> Dialect:
     _refuse_others(header, columns.keys(), moves)
     mode, up, antialiased = "default", "", False
     kept = []
+    times = None
     for comment in header.comments:
         key, _, value = comment.lower().partition(":")
         if key == "splatrendermode":
             mode = value.strip()
         elif key == "vertical axis":
             up = value.strip()
+        elif comment.lower().startswith(_TIME_RANGE):
+            times = _times(comment.split()[2:])
         elif re.fullmatch(r"antialiased\s+[01]", comment.lower()):
             antialiased = comment.endswith("1")
         if not comment.lower().startswith(_STATED_AGAIN):
@@ -56,8 +63,22 @@ def recognise(header: Header, moves: bool) -> Dialect:
     if (direction := _direction(up)) is not None:
         details["up"] = direction
     return Dialect(
-        tuple(_warnings(columns.keys(), moves)), "RBD" if up == "z" else "RDF", antialiased or mode == "mip", details
+        tuple(_warnings(columns.keys(), moves)), "RBD" if up == "z" else "RDF", antialiased or mode == "mip", details, times
     )
+
+
+def time_comment(family: Family) -> str:
+    """The comment that says how long a clip is, as Vivant writes it."""
+    return "{} {:.9g} {:.9g}".format(_TIME_RANGE, *family.time_range)
+
+
+def _times(words: list[str]) -> tuple[float, float] | None:
+    """The first and the last time, where there are two that follow one another."""
+    try:
+        first, last = map(float, words)
+    except ValueError:
+        return None
+    return (first, last) if -LATEST <= first < last <= LATEST else None
 
 
 def higher_degrees(names: Container[str], blocks: int = 1) -> tuple[list[list[str]], str]:

@@ -64,12 +64,12 @@ def read(draft: FamilyDraft, columns: Mapping[str, Floats], header: Header, acti
     draft.drop(~(np.abs(center) <= LATEST) | np.isnan(first) | np.isnan(last), "times not finite: splats dropped")
     draft.reset(velocity, ~(np.abs(velocity) <= FASTEST), 0, "motion not finite: set to 0")
     draft.warnings.append(f"No standard names straight motion; it is read from {', '.join(columns)}.")
-    return Linear(velocity, center, width, first, last, time_range(draft, center, first, last))
+    return Linear(velocity, center, width, first, last, span(*(times[draft.keep] for times in (center, first, last))))
 
 
-def time_range(draft: FamilyDraft, *times: Floats) -> tuple[float, float]:
+def span(*times: Floats) -> tuple[float, float]:
     """From 0 to 1 where the times of all splats but a few lie about there, as they mostly do; else what they span."""
-    found = np.concatenate([values[draft.keep & (np.abs(values) <= LATEST)] for values in times])
+    found = np.concatenate([values[np.abs(values) <= LATEST] for values in times])
     low, high = np.quantile(found, (0.01, 0.99)) if len(found) else (0, 1)
     if low >= -0.2 and high <= 1.2:
         return 0.0, 1.0

@@ -17,15 +17,17 @@ from ...common.rotations import IDENTITY
 from ...common.threads import in_blocks
 from ..cloud import Floats, SplatCloud
 from ..motion.rotor4d import REACH, Rotor4D, cut, uncut
+from . import ply_linear
 from .family_draft import FamilyDraft
 from .ply_header import Header
-from .ply_linear import time_range
 from .repair import FASTEST, LARGEST, LATEST, LONGEST_LIFE, SHORTEST_LIFE, SMALLEST_SCALE
 
 FAMILY = Rotor4D
 COMMENTS = ()
 BLOCK = 16
 """Coefficients of a block."""
+LONGEST = 100
+"""Width, in clips, of a splat that never fades: its opacity changes by less than 1e-4, and its rotation can still be told."""
 
 _SIZES = ("scaling_t", "scale_t")
 _SECOND = ("rot_r_{}", "rotation_r_{}")
@@ -76,13 +78,18 @@ def read(draft: FamilyDraft, columns: Mapping[str, Floats], header: Header, acti
     for name, (channel, order, k) in zip(coefficients, np.ndindex(3, waves.shape[1], BLOCK), strict=True):
         waves[:, order, k, channel] = columns[name]
     draft.reset(waves, ~(np.abs(waves) < LARGEST), 0, "colours not finite: set to 0")
-    span = time_range(draft, center)
-    span = (0.0, 10.0) if 1.0 < span[1] <= 12 else span  # the duration that its code gives to videos
-    if span != (0.0, 1.0):
+    lasts = span(center[draft.keep])
+    if lasts != (0.0, 1.0):
         draft.warnings.append(
-            f"The file does not say how long its clip is; {span[0]:g} to {span[1]:g} is taken from its times."
+            f"The file does not say how long its clip is; {lasts[0]:g} to {lasts[1]:g} is taken from its times."
         )
-    return Rotor4D(velocity, center, width, center - reach, center + reach, span, waves, turning)
+    return Rotor4D(velocity, center, width, center - reach, center + reach, lasts, waves, turning)
+
+
+def span(center: Floats) -> tuple[float, float]:
+    """First and last time of a clip whose splats have these centers."""
+    found = ply_linear.span(center)
+    return (0.0, 10.0) if 1.0 < found[1] <= 12 else found  # the duration that its code gives to videos
 
 
 def write(cloud: SplatCloud) -> dict[str, Floats | None]:
@@ -90,7 +97,8 @@ def write(cloud: SplatCloud) -> dict[str, Floats | None]:
     family = cloud.family
     assert isinstance(family, Rotor4D)
     count = len(cloud)
-    variance = np.square(family.width, dtype=np.float64) / 2
+    longest = LONGEST * (family.time_range[1] - family.time_range[0])
+    variance = np.square(np.minimum(family.width, longest), dtype=np.float64) / 2
     found: dict[str, Floats | None] = {"t": family.center}
     if family.turning:
         left, right = np.empty((count, 4), np.float32), np.empty((count, 4), np.float32)
@@ -118,9 +126,16 @@ def clips(cloud: SplatCloud) -> list[str]:
     """Motion that is not that of a 4D Gaussian."""
     family = cloud.family
     assert isinstance(family, Rotor4D)
+    found = []
     if not family.turning and family.velocity.any():
-        return ["Velocities are not written: this file's kind of 4D Gaussians has none."]
-    return []
+        found.append("Velocities are not written: this file's kind of 4D Gaussians has none.")
+    start, end = family.time_range
+    reach, close = REACH * family.width, 1e-5 * (end - start)
+    ends = ((family.first, family.center - reach), (family.last, family.center + reach))
+    other = np.any([np.abs(np.clip(one, start, end) - np.clip(usual, start, end)) > close for one, usual in ends], axis=0)
+    if count := int(np.count_nonzero(other)):
+        found.append(f"Segments of {count:,} splats are not written: 4DGS ends each where it has faded to 5 %.")
+    return found
 
 
 def _stride(types: Collection[str]) -> int:

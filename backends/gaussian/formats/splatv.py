@@ -101,8 +101,17 @@ def encode(cloud: SplatCloud) -> list[bytes]:
 def clips(cloud: SplatCloud) -> list[str]:
     """What of a cloud is out of the format's range."""
     rgb = sh.to_rgb(cloud.sh[:, 0])
-    clipped = rgb.min(initial=0) < -0.002 or rgb.max(initial=1) > 1.002
-    return [f"Colours darker than black or brighter than white are clipped: {NAME} files hold no others."] if clipped else []
+    found = []
+    if rgb.min(initial=0) < -0.002 or rgb.max(initial=1) > 1.002:
+        found.append(f"Colours darker than black or brighter than white are clipped: {NAME} files hold no others.")
+    if cloud.scales.min(initial=1) < np.finfo(np.float16).tiny or cloud.scales.max(initial=1) > _HALF:
+        found.append(f"Scales below 0.00006 are rounded and those beyond 65,504 clipped: {NAME} files hold half floats.")
+    if isinstance(cloud.family, Stg):
+        if max(np.abs(array).max(initial=0) for array in (cloud.family.velocity, cloud.family.spin)) > _HALF:
+            found.append(f"Motion beyond 65,504 is clipped: {NAME} files hold half floats.")
+        if tuple(cloud.family.time_range) != (0.0, 1.0):
+            found.append("How long the clip is, is not written: readers of splatv files take 0 to 1.")
+    return found
 
 
 def _find_splats(data: Bytes) -> tuple[dict[str, Any], int]:

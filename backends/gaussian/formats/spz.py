@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...common.errors import BrokenFile, UnsupportedFormat, VivantError
+from ...common.threads import in_blocks
 from .. import sh
 from ..axes import change_axes
 from ..cloud import Floats, Source, SplatCloud
@@ -35,6 +35,11 @@ _COLOUR_SCALE = 0.15
 _DARKEST = 0.5 - sh.C0 * 0.5 / _COLOUR_SCALE
 _LONG_HEADER = 32
 _HALF = np.float32(np.sqrt(0.5))
+_BYTES = np.arange(256, dtype=np.float32)
+_COLOURS = (_BYTES / np.float32(255) - np.float32(0.5)) / np.float32(_COLOUR_SCALE)
+_SCALES = np.exp(_BYTES / np.float32(16) - np.float32(10))
+_COMPONENTS = (np.array([[1.0], [-1.0]]) * np.arange(512) * (np.sqrt(0.5) / 511)).astype(np.float32).ravel()
+"""Of a quaternion: a sign bit and nine bits, as floats."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,11 @@ def decode(data: Bytes) -> SplatCloud:
     def block(rows: slice) -> Counter[str] | None:
         draft.means[rows] = _positions(positions[rows], head)
         draft.opacities[rows] = alphas[rows, 0] / np.float32(255)
-        draft.sh[rows, 0] = (colours[rows] / np.float32(255) - np.float32(0.5)) / np.float32(_COLOUR_SCALE)
-        draft.scales[rows] = np.exp(scales[rows] / np.float32(16) - np.float32(10))
-        draft.quats[rows] = _rotations(rotations[rows], head.version)
+        draft.sh[rows, 0] = _COLOURS[colours[rows]]
+        draft.scales[rows] = _SCALES[scales[rows]]
+        _rotations(rotations[rows], head.version, draft.quats[rows])
         if head.degree:
-            draft.sh[rows, 1:] = ((bands[rows].astype(np.float32) - 128) / 128).reshape(-1, draft.sh.shape[1] - 1, 3)
+            _coefficients(bands[rows], draft.sh[rows, 1:])
             draft.sh[rows, 24:] *= odd_sign
         return None
 
@@ -103,37 +108,42 @@ def encode(cloud: SplatCloud, version: int = 0) -> list[bytes]:
     if not version:
         came_from_4 = cloud.source.format == NAME and cloud.source.details.get("version") == 4
         version = 4 if came_from_4 and compression.can_zstd() else 3
-    cloud = change_axes(cloud, AXES)
     degree = min(cloud.degree, 3 if version < 3 else 4)
-    if version == 1 and np.abs(cloud.means).max(initial=0) > np.finfo(np.float16).max:
-        raise VivantError("SPZ of version 1 holds positions up to 65,504 from the origin.", "Write version 3.")
     farthest = float(np.abs(cloud.means).max(initial=0))
+    if version == 1 and farthest > np.finfo(np.float16).max:
+        raise VivantError("SPZ of version 1 holds positions up to 65,504 from the origin.", "Write version 3.")
     fraction_bits = next((bits for bits in range(12, -1, -1) if farthest * 2**bits < 2**23 - 1), None)
     if fraction_bits is None:
         raise VivantError(
             f"SPZ holds positions up to 8,388,607 from the origin, not {farthest:,.0f}.", "Move the splats closer."
         )
-    fixed = np.rint(cloud.means.astype(np.float64) * 2**fraction_bits).astype("<i4")
-    bands = np.array(cloud.sh[:, 1 : (degree + 1) ** 2], np.float64)
-    bands[:, 23:] *= _odd_sign(AXES)
-    steps = np.array([8] * 3 + [16] * 21)[: bands.shape[1], None]
-    levels = (np.rint(bands * 128) + 128 + steps // 2) // steps * steps
-    parts = [
-        cloud.means.astype("<f2").tobytes() if version == 1 else fixed.view(np.uint8).reshape(-1, 4)[:, :3].tobytes(),
-        _byte(cloud.opacities * 255.0),
-        _byte(cloud.sh[:, 0] * (_COLOUR_SCALE * 255) + 127.5),
-        _byte((np.log(np.maximum(cloud.scales, SMALLEST_SCALE)) + 10) * 16),
-        _pack_rotations(cloud.quats).tobytes() if version >= 3 else _pack_imaginary(cloud.quats),
-        _byte(levels),
-    ]
-    parts = [part for part in parts if part]
+    layout = _Head(version, len(cloud), degree, fraction_bits, 0, 0)
+    parts = [np.empty((len(cloud), width), np.uint8) for width in layout.widths]
+
+    def block(rows: slice) -> None:
+        piece = change_axes(cloud.select(rows), AXES)  # block by block, while it is in the cache
+        positions, alphas, colours, scales, rotations, bands = (part[rows] for part in parts)
+        if version == 1:
+            positions[:] = piece.means.astype("<f2").view(np.uint8)
+        else:
+            fixed = np.rint(piece.means.astype(np.float64) * 2**fraction_bits).astype("<i4")
+            positions[:] = fixed.view(np.uint8).reshape(-1, 3, 4)[:, :, :3].reshape(-1, 9)
+        alphas[:, 0] = _byte(piece.opacities * 255.0)
+        colours[:] = _byte(piece.sh[:, 0] * (_COLOUR_SCALE * 255) + 127.5)
+        scales[:] = _byte((np.log(np.maximum(piece.scales, SMALLEST_SCALE)) + 10) * 16)
+        rotations[:] = _pack_rotations(piece.quats) if version >= 3 else _pack_imaginary(piece.quats)
+        if degree:
+            _pack_coefficients(piece.sh[:, 1 : (degree + 1) ** 2], bands)
+
+    in_blocks(block, len(cloud))
+    parts = [part for part in parts if part.size]
     streams = len(parts) if version == 4 else 0
     flags = _ANTIALIASED * cloud.source.antialiased
     head = _HEADER.pack(MAGIC, version, len(cloud), degree, fraction_bits, flags, streams)
     if version < 4:
-        return [compression.gzipped(b"".join([head, *parts]))]
-    packed = [compression.zstded(part) for part in parts]
-    sizes = [struct.pack("<QQ", len(small), len(part)) for small, part in zip(packed, parts, strict=True)]
+        return [compression.gzipped([head, *parts])]
+    packed = compression.zstded(parts)
+    sizes = [struct.pack("<QQ", len(small), part.size) for small, part in zip(packed, parts, strict=True)]
     return [head, struct.pack("<I12x", _LONG_HEADER), *sizes, *packed]
 
 
@@ -225,38 +235,58 @@ def _positions(parts: Bytes, head: _Head) -> Floats:
     return (fixed * 2.0**-head.fraction_bits).astype(np.float32)
 
 
-def _rotations(parts: Bytes, version: int) -> Floats:
+def _rotations(parts: Bytes, version: int, out: Floats) -> None:
     """Quaternions wxyz: three components, or from version 3 on the three smallest of x, y, z, w."""
-    quats = np.empty((len(parts), 4), np.float32)
     if version < 3:
-        xyz = parts / np.float32(127.5) - 1
-        quats[:, 1:] = xyz
-        quats[:, 0] = np.sqrt(np.maximum(0, 1 - np.square(xyz).sum(axis=1)))
-        return quats
+        out[:, 1:] = parts / np.float32(127.5) - 1
+        out[:, 0] = np.sqrt(np.maximum(0, 1 - np.square(out[:, 1:]).sum(axis=1)))
+        return
     words = np.ascontiguousarray(parts).view("<u4")[:, 0]
-    fields = np.stack([words >> shift & 1023 for shift in (20, 10, 0)], axis=1)
-    others = (fields & 511) * (_HALF / np.float32(511)) * np.where(fields & 512, np.float32(-1), np.float32(1))
-    largest = np.sqrt(np.maximum(0, 1 - np.square(others).sum(axis=1)))
-    which = words >> 30
-    for index in range(4):
-        rows = which == index
-        quats[rows] = np.roll(np.insert(others[rows], index, largest[rows], axis=1), 1, axis=1)
-    return quats
+    first, second, third = (_COMPONENTS[words >> shift & 1023] for shift in (20, 10, 0))
+    largest = np.sqrt(np.maximum(0, 1 - first * first - second * second - third * third))
+    which = (words >> 30).astype(np.uint8)
+    out[:, 0] = np.where(which == 3, largest, third)
+    out[:, 1] = np.where(which == 0, largest, first)
+    out[:, 2] = np.where(which == 1, largest, np.where(which == 0, first, second))
+    out[:, 3] = np.where(which == 2, largest, np.where(which == 3, third, second))
 
 
-def _pack_rotations(quats: Floats) -> NDArray[np.uint32]:
+def _coefficients(parts: Bytes, out: Floats) -> None:
+    """SH coefficients (n, K, 3) of bytes (n, 3 K): transposed as bytes, which is a quarter of the work."""
+    by_coefficient = np.empty((out.shape[1], len(parts), 3), np.uint8)
+    for channel in range(3):
+        by_coefficient[:, :, channel] = parts[:, channel::3].T
+    by_coefficient ^= 128  # the byte less 128, as a signed one
+    np.multiply(by_coefficient.view(np.int8), np.float32(1 / 128), out=out.transpose(1, 0, 2), dtype=np.float32)
+
+
+def _pack_coefficients(bands: Floats, out: Bytes) -> None:
+    """Bytes (n, 3 K) of coefficients (n, K, 3): steps of 8 in degree 1, of 16 above."""
+    scaled = np.ascontiguousarray(bands.transpose(1, 0, 2)) * np.float32(128)
+    scaled[23:] *= _odd_sign(AXES)
+    levels = np.clip(np.rint(scaled, out=scaled), -1024, 1024, out=scaled).astype(np.int16)
+    steps = np.array([8] * 3 + [16] * 21, np.int16)[: len(levels), None, None]
+    levels += 128 + steps // 2
+    levels &= -steps  # down to a multiple
+    np.clip(levels, 0, 255, out=levels)
+    for channel in range(3):
+        out[:, channel::3] = levels[:, :, channel].T
+
+
+def _pack_rotations(quats: Floats) -> Bytes:
     xyzw = np.roll(quats, -1, axis=1)
     which = np.argmax(np.abs(xyzw), axis=1)
     others = xyzw[np.arange(4) != which[:, None]].reshape(-1, 3)
     negative = (others < 0) != (np.take_along_axis(xyzw, which[:, None], 1) < 0)
     fields = np.minimum(np.floor(np.abs(others) / _HALF * 511 + 0.5), 511).astype(np.uint32) | negative.astype(np.uint32) << 9
-    return (which.astype(np.uint32) << 30 | fields[:, 0] << 20 | fields[:, 1] << 10 | fields[:, 2]).astype("<u4")
+    words = which.astype(np.uint32) << 30 | fields[:, 0] << 20 | fields[:, 1] << 10 | fields[:, 2]
+    return words.astype("<u4").view(np.uint8).reshape(-1, 4)
 
 
-def _pack_imaginary(quats: Floats) -> bytes:
+def _pack_imaginary(quats: Floats) -> Bytes:
     """The imaginary parts of quaternions whose real part is positive, as versions 1 and 2 hold them."""
     return _byte((quats[:, 1:] * np.where(quats[:, :1] < 0, -1, 1) + 1) * 127.5)
 
 
-def _byte(values: Floats) -> bytes:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8).tobytes()
+def _byte(values: Floats) -> Bytes:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

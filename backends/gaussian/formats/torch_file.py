@@ -14,6 +14,7 @@ import io
 import math
 import pickletools
 import struct
+import warnings
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -96,7 +97,9 @@ def load(data: Bytes) -> Any:
         return storages[key]
 
     try:
-        return _interpret(pickle.tobytes(), storage)
+        with warnings.catch_warnings():  # of escapes that Python's own reader of names will not know some day
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return _interpret(pickle.tobytes(), storage)
     except BrokenFile:
         raise
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError, struct.error) as error:

@@ -26,16 +26,19 @@ from .. import sh
 from ..axes import change_axes
 from ..cloud import Floats, Source, SplatCloud
 from ..motion.frames import Frames, sampling
-from . import crate, crate_writer, files, usda
+from ..transform import Splats, transformed
+from . import crate, crate_writer, files, usd_xform, usda
 from .ply_header import Bytes
 from .repair import Draft
-from .usd_layer import Attribute, Column, Layer, Prim, Stage
+from .usd_layer import Attribute, Column, Prim, Stage
 
 NAME = "USD"
 AXES = "RUB"
 SCHEMA = "ParticleField3DGaussianSplat"
 EXTENSIONS = (".usdc", ".usda", ".usdz", ".usd")
 FRAMES_A_SECOND = 24.0
+MOST_CODES = 10_000
+"""Time codes at which a moving transform is looked at, besides its samples."""
 
 _FRAMES = {"X": "UBR", "Y": "RUB", "Z": "RFU"}
 _ZIP = b"PK\x03\x04"
@@ -153,6 +156,7 @@ class _Found(NamedTuple):
     prim: Prim
     times: NDArray[np.float64]
     unit: float
+    place: usd_xform.Placement
     source: Source
     most: int
 
@@ -172,28 +176,35 @@ def _find(data: Bytes) -> _Found:
     unit = float(said) if isinstance(said, float | int) and 1e-9 < said < 1e9 else None
     warnings = [
         *([f"The file has {len(fields)} clouds; the largest was read, {prim.path}."] if len(fields) > 1 else []),
-        *([f"Transforms around {prim.path} were not applied."] if _is_transformed(layer, prim) else []),
         *([] if unit else ["The file does not say its unit; metres were assumed."]),
     ]
     rate = layer.metadata.get("timeCodesPerSecond")
     details = {"container": container, "frames_a_second": rate if isinstance(rate, float) else FRAMES_A_SECOND}
     axes = _FRAMES.get(str(layer.metadata.get("upAxis", "Y")).upper(), AXES)
-    times = np.unique(np.concatenate([np.empty(0), *(_of(prim, name).times for name in prim.attributes)]))
-    return _Found(prim, times, unit or 1.0, Source(NAME, "", axes, False, {}, tuple(warnings), details), most)
+    place = usd_xform.of(layer, prim)
+    times = np.unique(
+        np.concatenate([place.times, *(_of(prim, name).times for name in prim.attributes if not name.startswith("xformOp"))])
+    )
+    if len(place.times) > 1 and np.ptp(times) <= MOST_CODES:  # what turns goes no straight way from sample to sample
+        times = np.union1d(times, np.arange(np.ceil(place.times[0]), place.times[-1]))
+    return _Found(prim, times, unit or 1.0, place, Source(NAME, "", axes, False, {}, tuple(warnings), details), most)
 
 
 def _cloud(found: _Found, data: Bytes | None) -> SplatCloud:
     """The cloud, with the family Frames where there are several times; `data` is the whole file of a still one."""
-    prim, times, unit, source, most = found
+    prim, times = found.prim, found.times
     if len(times) < 2:
-        return _still(prim, times[0] if len(times) else None, unit, source, most, data)
-    first = _still(prim, times[0], unit, source, most)
-    linked = all(len(_array(prim, "positions", time, 3, most)) == len(first) for time in times)
-    return first.replace(family=Frames(times, lambda index: _still(prim, times[index], unit, source, most), linked))
+        return _still(found, times[0] if len(times) else None, data)
+    first = _still(found, times[0])
+    linked = all(len(_array(prim, "positions", time, 3, found.most)) == len(first) for time in times)
+    return first.replace(family=Frames(times, lambda index: _still(found, times[index]), linked))
 
 
-def _still(prim: Prim, time: float | None, unit: float, source: Source, most: int, data: Bytes | None = None) -> SplatCloud:
-    """The cloud of a prim at a time code; `data` is the file, where the cloud is all of it."""
+def _still(found: _Found, time: float | None, data: Bytes | None = None) -> SplatCloud:
+    """The cloud of a prim where it stands at a time code; `data` is the file, where the cloud is all of it."""
+    prim, _, unit, placement, source, most = found
+    place = placement.at(time)
+    place[:3, 3] *= unit
     positions = _array(prim, "positions", time, 3, most)
     count = len(positions)
     scales = _array(prim, "scales", time, 3, count)
@@ -224,6 +235,8 @@ def _still(prim: Prim, time: float | None, unit: float, source: Source, most: in
         warnings.append("The file has no colours; the splats are grey.")
     draft = Draft(count, kept)
     table = coefficients.reshape(count, stride, 3) if stride else coefficients
+    columns = (draft.means, draft.quats, draft.scales, draft.opacities, draft.sh)
+    stands = np.array_equal(place, np.eye(4))
 
     def block(rows: slice) -> Counter[str]:
         draft.means[rows] = positions[rows] if unit == 1 else positions[rows] * np.float32(unit)
@@ -236,6 +249,10 @@ def _still(prim: Prim, time: float | None, unit: float, source: Source, most: in
             draft.sh[rows, 0] = sh.to_base(colours[rows]) if len(colours) == count else 0
         beyond = ~((draft.opacities[rows] >= 0) & (draft.opacities[rows] <= 1)) & ~np.isnan(draft.opacities[rows])
         np.clip(draft.opacities[rows], 0, 1, out=draft.opacities[rows])
+        if not stands:
+            splats = transformed(Splats(*(array[rows] for array in columns)), place)
+            for column, values in zip(columns, dataclasses.astuple(splats), strict=True):
+                column[rows] = values
         return Counter({"opacities beyond 0 to 1: clamped": int(np.count_nonzero(beyond))})
 
     draft.fill(block)
@@ -255,12 +272,6 @@ def _array(prim: Prim, name: str, time: float | None, components: int, most: int
                 raise BrokenFile(f"The file's {each} have another type than the schema asks for.", "Export it again.")
             return value
     return np.empty((0, components) if components > 1 else 0, np.float32)
-
-
-def _is_transformed(layer: Layer, prim: Prim) -> bool:
-    """Whether the prim or one above it moves, turns or scales it."""
-    above = [other for other in layer.prims if prim.path == other.path or prim.path.startswith(other.path.rstrip("/") + "/")]
-    return any(name.startswith("xformOp:") for other in above for name in other.attributes)
 
 
 def _unzipped(data: Bytes) -> tuple[str, Bytes]:

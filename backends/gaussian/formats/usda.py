@@ -23,7 +23,9 @@ from .usd_layer import Attribute, Layer, Prim, Stage
 MAGIC = b"#usda"
 
 _BLOCK = 1 << 20
-_PRIM = re.compile(rb'(?m)^[ \t]*def[ \t]+(\w{1,200})[ \t]+"([^"\n]{1,200})"')
+_LONGEST_FEW, _LONGEST_NAMES = 2000, 20_000
+"""Bytes of a value that is no array, and of a list of names."""
+_PRIM = re.compile(rb'(?m)^[ \t]*def[ \t]+(?:(\w{1,200})[ \t]+)?"([^"\n]{1,200})"')
 _ATTRIBUTE = re.compile(
     rb"(?m)^[ \t]*(?:custom[ \t]+)?(?:uniform[ \t]+)?(\w{1,40})(\[\])?[ \t]+([\w:]{1,200})(\.timeSamples)?[ \t]*=[ \t]*"
 )
@@ -31,7 +33,7 @@ _METADATA = re.compile(rb'(?m)^[ \t]*(\w{1,100})[ \t]*=[ \t]*(?:"([^"\n]{0,200})
 _TIME = re.compile(rb"\s*([-+.\deE]{1,40})\s*:\s*")
 _COMPONENTS = {b"quatf": 4, b"quath": 4, b"quatd": 4}
 _AS_SPACES = bytes.maketrans(b"()[],\n\r\t", b"        ")
-_MOST_PRIMS, _MOST_SAMPLES = 10_000, 1_000_000
+_MOST_PRIMS, _MOST_SAMPLES, _MOST_DEEP = 10_000, 1_000_000, 200
 
 
 def read(data: Bytes) -> Layer:
@@ -51,10 +53,28 @@ def read(data: Bytes) -> Layer:
         name, words, number = found.groups()
         metadata[name.decode()] = words.decode("utf8", "replace") if words is not None else _number(number)
     prims = []
+    around: list[tuple[int, str]] = []  # of the prims that a place is within: depth and path
+    depth = at = 0
     for i, head in enumerate(heads):
+        depth, at = depth + _depth(data, at, head.start()), head.start()
+        while around and around[-1][0] >= depth:
+            around.pop()
+        path = f"{around[-1][1] if around else ''}/{head[2].decode('utf8', 'replace')}"
+        if len(around) > _MOST_DEEP:
+            raise broken("its prims lie too deep within each other")
+        around.append((depth, path))
         end = heads[i + 1].start() if i + 1 < len(heads) else len(data)
-        prims.append(Prim(f"/{head[2].decode('utf8', 'replace')}", head[1].decode(), _attributes(data, head.end(), end)))
+        prims.append(Prim(path, (head[1] or b"").decode(), _attributes(data, head.end(), end)))
     return Layer(metadata, prims)
+
+
+def _depth(data: Bytes, at: int, end: int) -> int:
+    """How many braces more are opened than closed."""
+    found = 0
+    for start in range(at, end, _BLOCK):
+        block = data[start : min(start + _BLOCK, end)]
+        found += int(np.count_nonzero(block == ord("{"))) - int(np.count_nonzero(block == ord("}")))
+    return found
 
 
 def _attributes(data: Bytes, at: int, end: int) -> dict[str, Attribute]:
@@ -81,7 +101,8 @@ def _attribute(data: Bytes, forms: Mapping[bool, tuple[bytes, bool, int]], end: 
         while match := _TIME.match(text, at, end):
             times.append(_number(match[1]))
             places.append(match.end())
-            closing = _find(data, b"]" if data[match.end() : match.end() + 1].tobytes() == b"[" else b",\n}", match.end(), end)
+            ends = {b"[": b"]", b"(": b"\n}"}.get(data[match.end() : match.end() + 1].tobytes(), b",\n}")
+            closing = _find(data, ends, match.end(), end)
             at = closing + (data[closing : closing + 1].tobytes() != b"}")
             while data[at : at + 1].tobytes() in (b",", b" "):
                 at += 1
@@ -112,17 +133,23 @@ def _find(data: Bytes, any_of: bytes, at: int, end: int) -> int:
 
 
 def _value(data: Bytes, at: int, end: int, kind: bytes, is_array: bool, most: int) -> Any:
-    start = data[at : at + 200].tobytes()
+    start = data[at : min(at + _LONGEST_FEW, end)].tobytes()
     if start.startswith(b"None"):
         return None
     if not is_array:
         if start.startswith(b'"'):
             return start[1:].partition(b'"')[0].decode("utf8", "replace")
+        if start.startswith(b"("):
+            few = _numbers(data, at, at + len(re.match(rb"[-+.\deE(), \t]*", start)[0]), most, np.float64)  # type: ignore[index]
+            return np.roll(few, -1) if kind in _COMPONENTS else few
         words = re.match(rb"[-+.\w]{1,40}", start)
         return _number(words[0]) if words and kind in (b"int", b"float", b"double", b"half") else None
     if not start.startswith(b"["):
         raise broken("an array does not begin with a bracket")
     closing = _find(data, b"]", at, end)
+    if kind in (b"token", b"string"):
+        names = re.findall(rb'"([^"\n]{0,200})"', data[at : min(closing, at + _LONGEST_NAMES)].tobytes())
+        return [name.decode("utf8", "replace") for name in names[:most]]
     components = _COMPONENTS.get(kind, 3 if re.match(rb"(?:point|float|half|color|vector|normal)3", kind) else 1)
     numbers = _numbers(data, at + 1, closing, most * components)
     if kind == b"int":
@@ -135,9 +162,9 @@ def _value(data: Bytes, at: int, end: int, kind: bytes, is_array: bool, most: in
     return np.roll(elements, -1, axis=1) if kind in _COMPONENTS else elements
 
 
-def _numbers(data: Bytes, at: int, end: int, most: int) -> NDArray[np.float32]:
-    """Float32 numbers between brackets, commas and spaces, cut into blocks where a comma or a space stands."""
-    parts: list[NDArray[np.float32]] = []
+def _numbers(data: Bytes, at: int, end: int, most: int, form: type = np.float32) -> NDArray[Any]:
+    """Numbers between brackets, commas and spaces, cut into blocks where a comma or a space stands."""
+    parts: list[NDArray[Any]] = []
     count = 0
     while at < end:
         stop = min(at + _BLOCK, end)
@@ -152,14 +179,14 @@ def _numbers(data: Bytes, at: int, end: int, most: int) -> NDArray[np.float32]:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", DeprecationWarning)
                 try:
-                    parts.append(np.fromstring(words, np.float32, sep=" "))
+                    parts.append(np.fromstring(words, form, sep=" "))
                 except (ValueError, DeprecationWarning):
                     raise broken("an array holds something else than numbers") from None
             count += len(parts[-1])
         if count > most:
             raise broken(f"an array has more than {most:,} numbers")
         at = stop
-    return np.concatenate(parts) if parts else np.empty(0, np.float32)
+    return np.concatenate(parts) if parts else np.empty(0, form)
 
 
 def _number(words: bytes) -> float:

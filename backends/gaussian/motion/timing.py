@@ -2,7 +2,8 @@
 """Where a clip lies on the timeline, and how it runs there.
 
 The node groups of all motion families compute `share` with the same inputs; this is their truth.  Every one of them may
-be keyed.  With a speed of 0 the offset alone says which frame of the clip is shown, and its curve is the speed curve.
+be keyed, and counts with its value at the frame: keys of the speed do not add up.  With a speed of 0 the offset alone says
+which frame of the clip is shown, and the slope of its curve is the speed.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 
 Semantics of the published 3DGS CUDA rasteriser (Kerbl et al. 2023): EWA projection with slopes held
 in the frustum, 0.3 px low-pass, front to back, alpha at most 0.99 and nothing under 1/255, a pixel
-finished below a transmittance of 1e-4.  Colours are blended as they are: display values.
+finished below a transmittance of 1e-4.  Colours are blended as they were trained, which is nearly always as
+display values; or all as linear light, as a renderer does it next to meshes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...common import rotations
+from ...common import colour, rotations
 from ...common.cameras import Camera
 from .. import sh
 from ..cloud import SplatCloud
@@ -24,10 +25,10 @@ Doubles = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 
-def project(cloud: SplatCloud, camera: Camera) -> dict[str, Doubles]:
+def project(cloud: SplatCloud, camera: Camera, linear: bool = False) -> dict[str, Doubles]:
     """Splats in front of the camera, near first: pixel (M, 2), covariance (M, 2, 2), opacity (M,), rgb (M, 3), depth (M,).
 
-    The cloud must be still (`cloud.at(time)`).
+    The cloud must be still (`cloud.at(time)`).  linear: colours as linear light, not as display values.
     """
     view = np.linalg.inv(camera.camera_to_world)
     points = cloud.means.astype(np.float64) @ view[:3, :3].T + view[:3, 3]
@@ -56,11 +57,14 @@ def project(cloud: SplatCloud, camera: Camera) -> dict[str, Doubles]:
         opacity = opacity * np.sqrt(np.maximum(ratio, 0))
     towards = cloud.means[order] - camera.camera_to_world[:3, 3]
     towards /= np.maximum(np.linalg.norm(towards, axis=1, keepdims=True), 1e-12)
+    rgb = sh.colours(cloud.sh[order].astype(np.float64), towards)
+    if linear != cloud.source.linear:
+        rgb = colour.to_linear(rgb) if linear else colour.to_display(rgb)
     return {
         "pixel": np.stack([fx * x / depth + cx, fy * y / depth + cy], axis=1),
         "covariance": covariance,
         "opacity": opacity,
-        "rgb": sh.colours(cloud.sh[order].astype(np.float64), towards),
+        "rgb": rgb,
         "depth": z,
     }
 
@@ -70,7 +74,7 @@ class Layers:
     """What a camera sees of splats, rows from the top."""
 
     picture: Doubles
-    """(H, W, 4): premultiplied display RGB and alpha."""
+    """(H, W, 4): premultiplied RGB and alpha; display values, or linear light where `linear`."""
 
     depth: Doubles
     """(H, W): mean distance along the view, each splat weighted by what it adds to the pixel; infinite where nothing is."""
@@ -78,25 +82,41 @@ class Layers:
     nearest: Doubles
     """(H, W): distance of the nearest splat that adds anything; infinite where nothing is."""
 
+    linear: bool = False
+
+    @property
+    def light(self) -> Doubles:
+        """(H, W, 4): the picture as premultiplied scene-linear light, which the view transform Standard shows as it is."""
+        alpha = self.picture[..., 3:]
+        straight = self.picture[..., :3] / np.maximum(alpha, 1e-6)
+        return self.picture if self.linear else np.concatenate([colour.to_linear(straight) * alpha, alpha], axis=2)
+
 
 def render(
-    views: Sequence[tuple[SplatCloud, Camera]], progress: Progress | None = None, occluders: Doubles | None = None
+    views: Sequence[tuple[SplatCloud, Camera]],
+    progress: Progress | None = None,
+    occluders: Doubles | None = None,
+    linear: bool = False,
 ) -> Doubles:
     """The picture of `render_layers`."""
-    return render_layers(views, progress, occluders).picture
+    return render_layers(views, progress, occluders, linear).picture
 
 
 def render_layers(
-    views: Sequence[tuple[SplatCloud, Camera]], progress: Progress | None = None, occluders: Doubles | None = None
+    views: Sequence[tuple[SplatCloud, Camera]],
+    progress: Progress | None = None,
+    occluders: Doubles | None = None,
+    linear: bool = False,
 ) -> Layers:
     """Picture and depths of splats.
 
     Every still cloud comes with the camera as seen from its own space; all cameras share picture size
     and depth scale, so that splats of several objects are sorted among each other.  occluders (H, W):
-    depth of what is opaque in each pixel; a splat whose centre lies farther is hidden there.
+    depth of what is opaque in each pixel; a splat whose centre lies farther is hidden there.  linear: colours are blended
+    as linear light, else as display values.
     progress(done, total) is called now and then; what it raises stops the work.
     """
-    parts = [project(cloud, camera) for cloud, camera in views]
+    parts = [project(cloud, camera, linear) for cloud, camera in views]
     splats = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(splats["depth"], kind="stable")
     pixel, covariance, opacity, rgb, depth = (
@@ -139,4 +159,4 @@ def render_layers(
     covered = 1 - through
     seen = covered > 0
     mean = np.divide(sums[..., 3], covered, out=np.full_like(covered, np.inf), where=seen)
-    return Layers(np.concatenate([sums[..., :3], covered[..., None]], axis=2), mean, nearest)
+    return Layers(np.concatenate([sums[..., :3], covered[..., None]], axis=2), mean, nearest, linear)
