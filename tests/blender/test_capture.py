@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Captures of the open scene: exact cameras, resumed pictures, and a scene that nobody has touched."""
+
+import json
+import math
+import pathlib
+import sys
+
+import bpy
+import numpy as np
+import pytest
+
+from vivant.backends.common import room
+from vivant.backends.common.camera_files import read_cameras
+from vivant.backends.common.cameras import project
+from vivant.backends.common.errors import VivantError
+from vivant.backends.common.steps import at_once
+from vivant.scene import capture, compat
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from pictures import load
+
+PLACES = np.array([[0.5, 0.2, 0.3], [-0.6, 0.4, -0.2], [0.1, -0.7, 0.5]])
+
+
+@pytest.fixture
+def balls(scene):
+    """Three small bright balls; the first one moves along x with the frames, from its place at frame 1 by 0.1 a frame."""
+    material = bpy.data.materials.new("Bright")
+    compat.node_tree(material).nodes.clear()
+    shine = material.node_tree.nodes.new("ShaderNodeEmission")
+    shine.inputs["Color"].default_value = (0.5, 0.25, 0.1, 1)
+    out = material.node_tree.nodes.new("ShaderNodeOutputMaterial")
+    material.node_tree.links.new(shine.outputs[0], out.inputs["Surface"])
+    for index, place in enumerate(PLACES):
+        bpy.ops.mesh.primitive_uv_sphere_add(radius=0.06, segments=24, ring_count=12, location=place)
+        ball = bpy.context.object
+        ball.name = f"Ball {index}"
+        ball.data.materials.append(material)
+        ball.pass_index = index + 1
+    mover = bpy.data.objects["Ball 0"]
+    mover.keyframe_insert("location", frame=1)
+    mover.location.x += 0.4
+    mover.keyframe_insert("location", frame=5)
+    fcurves = _fcurves(mover)
+    for curve in fcurves:
+        for key in curve.keyframe_points:
+            key.interpolation = "LINEAR"
+    scene.frame_start, scene.frame_end = 1, 5
+    scene.frame_set(2)
+    scene.render.engine = "CYCLES"
+    scene.cycles.samples = 16
+    scene.cycles.use_denoising = False
+    scene.camera.location = (3.2, -2.6, 1.7)
+    bpy.context.view_layer.update()
+    return scene
+
+
+def _fcurves(thing):
+    from vivant.scene import actions
+
+    data = thing.animation_data
+    return actions.curves_of(data.action, data.action_slot).values()
+
+
+def do(scene, folder, **wish):
+    return at_once(capture.capturing(scene, scene.view_layers[0], folder, capture.Wish(**wish)))
+
+
+def state(scene):
+    """Whatever a capture could leave behind."""
+    values = {}
+    for owner in (scene.render, scene.render.image_settings, scene.view_settings, scene.view_layers[0], scene.cycles):
+        for item in owner.bl_rna.properties:
+            if item.type not in ("POINTER", "COLLECTION") and not item.is_readonly:
+                value = getattr(owner, item.identifier)
+                values[type(owner).__name__, item.identifier] = tuple(value) if getattr(item, "is_array", False) else value
+    return (
+        values,
+        scene.frame_current,
+        scene.frame_subframe,
+        scene.camera.name,
+        [(marker.name, marker.camera) for marker in scene.timeline_markers],
+        sorted(one.name for one in bpy.data.objects),
+        sorted(one.name for one in bpy.data.cameras),
+        sorted(one.name for one in bpy.data.scenes),
+        [one.visible_camera for one in scene.objects],
+    )
+
+
+def listed(folder, split="train"):
+    content = json.loads((folder / f"transforms_{split}.json").read_text())
+    return read_cameras(folder / f"transforms_{split}.json").views, content
+
+
+def centroids(picture, expected, reach=6.0):
+    """Centre of the light (x, y) within some pixels about each of several expected places."""
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]] + 0.5
+    found = []
+    for place in expected:
+        near = picture[..., 3] * (np.hypot(x - place[0], y - place[1]) < reach)
+        found.append([(near * x).sum() / near.sum(), (near * y).sum() / near.sum()])
+    return np.array(found)
+
+
+LENSES = [
+    {"lens": 35, "sensor_fit": "AUTO"},
+    {"lens": 24, "sensor_fit": "VERTICAL", "sensor_height": 20},
+    {"lens": 50, "sensor_fit": "HORIZONTAL", "shift_x": 0.1, "shift_y": -0.07},
+]
+
+
+@pytest.mark.parametrize("lens", LENSES)
+@pytest.mark.parametrize("shell", ["CAMERAS", "SPHERE"])
+def test_cameras_are_exact(balls, tmp_path, lens, shell):
+    for name, value in lens.items():
+        setattr(balls.camera.data, name, value)
+    do(balls, tmp_path, shell=shell, views=5, held_out=1 if shell == "SPHERE" else 0, size=(160, 120))
+    views, content = listed(tmp_path)
+    assert len(views) == 5
+    checked = 0
+    for view in views:
+        frame = 1 + 4 * view.time
+        places = PLACES + np.array([[0.1 * (frame - 1), 0, 0], [0, 0, 0], [0, 0, 0]])
+        expected = project(view.camera, places)
+        apart = np.linalg.norm(expected[:, None] - expected, axis=2) + 1e9 * np.eye(3)
+        inside = (expected > 8).all(axis=1) & (expected < [152, 112]).all(axis=1) & (apart.min(axis=1) > 14)
+        found = centroids(load(str(tmp_path / f"{view.name}.png")), expected[inside])
+        checked += len(found)
+        assert np.abs(found - expected[inside]).max(initial=0) < 0.3
+    assert checked >= 6
+    assert content["frame_range"] == [1, 5]
+
+
+def test_pictures_hold_display_values_with_straight_alpha(balls, tmp_path):
+    balls.view_settings.view_transform, balls.view_settings.exposure = "AgX", 2.0
+    do(balls, tmp_path, shell="ORBIT", views=2, held_out=0, size=(96, 64), frames=(1, 1))
+    views, _ = listed(tmp_path)
+    picture = load(str(tmp_path / f"{views[0].name}.png"))
+    assert set(np.unique(picture[..., 3])) >= {0.0, 1.0}
+    light = np.array([0.5, 0.25, 0.1])
+    np.testing.assert_allclose(
+        picture[picture[..., 3] == 1][:, :3].mean(axis=0), 1.055 * light ** (1 / 2.4) - 0.055, atol=0.004
+    )
+
+
+def test_the_users_scene_is_untouched(balls, tmp_path, monkeypatch):
+    other = bpy.data.objects.new("Other", bpy.data.cameras.new("Other"))
+    balls.collection.objects.link(other)
+    balls.timeline_markers.new("Cut", frame=3).camera = other
+    balls.frame_set(2, subframe=0.25)
+    balls.render.use_border = balls.render.use_motion_blur = True
+    balls.camera = bpy.data.objects["Camera"]
+    before = state(balls)
+    wish = {"shell": "ORBIT", "views": 3, "held_out": 0, "size": (32, 24), "objects": ("Ball 1", "Ball 2"), "samples": 1}
+    do(balls, tmp_path / "whole", passes=("depth",), **wish)
+    assert state(balls) == before
+    steps = capture.capturing(balls, balls.view_layers[0], tmp_path / "stopped", capture.Wish(**wish))
+    for _ in range(2):
+        next(steps)
+        assert state(balls) == before
+    steps.close()
+    assert state(balls) == before
+
+    def broken(*_):
+        raise VivantError("It does not render.")
+
+    monkeypatch.setattr(capture.borrowed, "render", broken)
+    with pytest.raises(VivantError, match="not render"):
+        do(balls, tmp_path / "failed", **wish)
+    assert state(balls) == before
+
+
+def test_only_the_chosen_objects_are_seen(balls, tmp_path):
+    do(balls, tmp_path, shell="ORBIT", views=4, held_out=0, size=(128, 96), objects=("Ball 1",), samples=4)
+    views, _ = listed(tmp_path)
+    for view in views:
+        picture = load(str(tmp_path / f"{view.name}.png"))
+        place = project(view.camera, PLACES[1])
+        np.testing.assert_allclose(place, (64, 48), atol=1e-3)  # which the cameras turn about
+        y, x = np.mgrid[:96, :128] + 0.5
+        assert picture[..., 3].max() == 1
+        assert not picture[..., 3][np.hypot(x - 64, y - 48) > 8].any()
+
+
+def test_an_interrupted_capture_is_resumed_and_a_finished_one_made_anew(balls, tmp_path):
+    wish = {"shell": "HEMISPHERE", "views": 4, "held_out": 1, "size": (24, 16), "samples": 1}
+    steps = capture.capturing(balls, balls.view_layers[0], tmp_path, capture.Wish(**wish))
+    for _ in range(3):
+        next(steps)
+    steps.close()
+    pictures = sorted(tmp_path.rglob("*.png"))
+    times = {path: path.stat().st_mtime_ns for path in pictures}
+    assert len(pictures) == 2
+    resumed = do(balls, tmp_path, **wish)
+    assert (resumed.pictures, resumed.kept) == (5, 2)
+    assert all(path.stat().st_mtime_ns == at for path, at in times.items())
+    assert len(list(tmp_path.rglob("*.png"))) == 5
+    assert resumed.bytes == sum(path.stat().st_size for path in tmp_path.rglob("*.png"))
+    assert do(balls, tmp_path, **wish).kept == 0
+    assert not list(tmp_path.rglob(".*"))
+    with pytest.raises(VivantError, match="another capture"):
+        do(balls, tmp_path, **wish | {"views": 6})
+
+
+def test_every_view_at_every_frame_or_each_at_its_own(balls, tmp_path):
+    layer = balls.view_layers[0]
+    shots = capture.plan(balls, layer, capture.Wish("SPHERE", views=6, held_out=2, every_frame=True))
+    assert len(shots) == 8 * 5
+    assert [shot.frame for shot in shots] == sorted(shot.frame for shot in shots)
+    assert {shot.frame for shot in shots if shot.split == "test"} == {1, 2, 3, 4, 5}
+    shots = capture.plan(balls, layer, capture.Wish("SPHERE", views=9, held_out=2))
+    assert [shot.frame for shot in shots if shot.split == "train"] == [1, 2, 2, 2, 3, 4, 4, 4, 5]
+    centres = {tuple(shot.camera.camera_to_world[:3, 3].round(6)) for shot in shots}
+    assert len(centres) == 11
+    distance = np.linalg.norm(np.array(balls.camera.location) - capture.bounds(balls, layer, (), 1, 5).mean(axis=0))
+    target = capture.bounds(balls, layer, (), 1, 5).mean(axis=0)
+    for shot in shots:
+        assert np.linalg.norm(shot.camera.camera_to_world[:3, 3] - target) == pytest.approx(distance)
+
+
+def test_an_orbit_keeps_the_active_cameras_elevation(balls):
+    layer = balls.view_layers[0]
+    target = capture.bounds(balls, layer, (), 1, 5).mean(axis=0)
+    away = np.array(balls.camera.location) - target
+    for shot in capture.plan(balls, layer, capture.Wish("ORBIT", views=8, held_out=0)):
+        assert math.isclose(shot.camera.camera_to_world[2, 3] - target[2], away[2], abs_tol=1e-6)
+
+
+def test_estimate_is_of_all_pictures(balls):
+    found = capture.estimate(balls, balls.view_layers[0], capture.Wish("SPHERE", 18, 2, size=(32, 24), samples=1))
+    assert found.pictures == 20
+    assert found.seconds > 0
+    assert found.bytes % 20 == 0
+    assert found.bytes > 20 * 60
+
+
+def test_what_cannot_be_captured_is_said(balls, tmp_path, monkeypatch):
+    balls.camera.data.type = "ORTHO"
+    with pytest.raises(VivantError, match="perspective"):
+        do(balls, tmp_path)
+    balls.camera.data.type = "PERSP"
+    with pytest.raises(VivantError, match="too few"):
+        do(balls, tmp_path, views=1)
+    with pytest.raises(VivantError, match="no object 'Nobody'"):
+        do(balls, tmp_path, objects=("Nobody",))
+    with pytest.raises(VivantError, match="nothing to turn about"):
+        do(balls, tmp_path, objects=("Camera",))
+    monkeypatch.setattr(room, "free_disk", lambda folder: 1000)
+    with pytest.raises(VivantError, match="on the disk"):
+        do(balls, tmp_path)
+    balls.camera.location = (0, 0, 0.1)
+    bpy.context.view_layer.update()
+    with pytest.raises(VivantError, match="inside"):
+        do(balls, tmp_path)
+    balls.camera = None
+    with pytest.raises(VivantError, match="no camera"):
+        do(balls, tmp_path)
