@@ -24,12 +24,11 @@ _PLAIN = {
     "use_multiview": False,
     "resolution_percentage": 100,
 }
-# Of the view layer, with what layers of EXR files are called, from 5.0 on and before
-PASSES = {
-    "depth": ("use_pass_z", ("Depth",)),
-    "normal": ("use_pass_normal", ("Normal",)),
-    "object_index": ("use_pass_object_index", ("Object Index", "IndexOB")),
-    "albedo": ("use_pass_diffuse_color", ("Diffuse Color", "DiffCol")),
+PASSES = {  # properties of view layers
+    "depth": "use_pass_z",
+    "normal": "use_pass_normal",
+    "object_index": "use_pass_object_index",
+    "albedo": "use_pass_diffuse_color",
 }
 _FORMAT = ("media_type", "file_format", "color_mode", "color_depth", "exr_codec", "compression", "use_exr_interleave")
 _VIEW = ("view_transform", "look", "exposure", "gamma", "use_curve_mapping", "use_white_balance")
@@ -72,7 +71,7 @@ def through(
     """The plain scene at a frame, seen through `camera`, its view layer with `passes`, other objects than `only` unseen."""
     with ExitStack() as stack:
         for name in passes:
-            _lend(stack, view_layer, PASSES[name][0], True)
+            _lend(stack, view_layer, PASSES[name], True)
         for thing in scene.objects if only else ():
             if thing not in only and thing.visible_camera:
                 if not thing.is_editable:

@@ -85,7 +85,7 @@ class Estimate:
 def plan(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, wish: Wish) -> list[Shot]:
     """All pictures of a capture, by frame; the scene is as it was afterwards.
 
-    Raises VivantError without a camera, for one that is not perspective, and for nothing to see.
+    Raises VivantError without a camera, for one that is not perspective, for nothing to see and a pass that the engine has not.
     """
     if wish.views < 2 and wish.shell != "CAMERAS":
         raise VivantError("One view is too few: depth is told from several.", "Ask for 50 or more.")
@@ -94,7 +94,9 @@ def plan(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, wish: Wish) ->
     first, last = wish.frames or (scene.frame_start, scene.frame_end)
     if last < first:
         raise VivantError(f"The frames end at {last}, before they begin at {first}.", "Set the scene's frame range.")
-    with borrowed.plain(scene, wish.size or cameras.picture_size(scene)):
+    with borrowed.plain(scene, wish.size or cameras.picture_size(scene), wish.engine):
+        if "object_index" in wish.passes and scene.render.engine != "CYCLES":
+            raise VivantError("Object indices are rendered by Cycles only.", "Choose Cycles, or leave that pass out.")
         if wish.shell == "CAMERAS":
             return _of_cameras(scene, view_layer, wish, first, last)
         return _of_shell(scene, view_layer, wish, first, last)

@@ -15,6 +15,7 @@ from vivant.backends.common.camera_files import read_cameras
 from vivant.backends.common.cameras import project
 from vivant.backends.common.errors import VivantError
 from vivant.backends.common.steps import at_once
+from vivant.backends.gaussian.train import pictures, views
 from vivant.scene import capture, compat
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -116,18 +117,18 @@ def test_cameras_are_exact(balls, tmp_path, lens, shell):
     for name, value in lens.items():
         setattr(balls.camera.data, name, value)
     do(balls, tmp_path, shell=shell, views=5, held_out=1 if shell == "SPHERE" else 0, size=(160, 120))
-    views, content = listed(tmp_path)
-    assert len(views) == 5
+    found, content = listed(tmp_path)
+    assert len(found) == 5
     checked = 0
-    for view in views:
+    for view in found:
         frame = 1 + 4 * view.time
         places = PLACES + np.array([[0.1 * (frame - 1), 0, 0], [0, 0, 0], [0, 0, 0]])
         expected = project(view.camera, places)
         apart = np.linalg.norm(expected[:, None] - expected, axis=2) + 1e9 * np.eye(3)
         inside = (expected > 8).all(axis=1) & (expected < [152, 112]).all(axis=1) & (apart.min(axis=1) > 14)
-        found = centroids(load(str(tmp_path / f"{view.name}.png")), expected[inside])
-        checked += len(found)
-        assert np.abs(found - expected[inside]).max(initial=0) < 0.3
+        measured = centroids(load(str(tmp_path / f"{view.name}.png")), expected[inside])
+        checked += len(measured)
+        assert np.abs(measured - expected[inside]).max(initial=0) < 0.3
     assert checked >= 6
     assert content["frame_range"] == [1, 5]
 
@@ -135,8 +136,8 @@ def test_cameras_are_exact(balls, tmp_path, lens, shell):
 def test_pictures_hold_display_values_with_straight_alpha(balls, tmp_path):
     balls.view_settings.view_transform, balls.view_settings.exposure = "AgX", 2.0
     do(balls, tmp_path, shell="ORBIT", views=2, held_out=0, size=(96, 64), frames=(1, 1))
-    views, _ = listed(tmp_path)
-    picture = load(str(tmp_path / f"{views[0].name}.png"))
+    first = listed(tmp_path)[0][0]
+    picture = load(str(tmp_path / f"{first.name}.png"))
     assert set(np.unique(picture[..., 3])) >= {0.0, 1.0}
     light = np.array([0.5, 0.25, 0.1])
     np.testing.assert_allclose(
@@ -173,8 +174,7 @@ def test_the_users_scene_is_untouched(balls, tmp_path, monkeypatch):
 
 def test_only_the_chosen_objects_are_seen(balls, tmp_path):
     do(balls, tmp_path, shell="ORBIT", views=4, held_out=0, size=(128, 96), objects=("Ball 1",), samples=4)
-    views, _ = listed(tmp_path)
-    for view in views:
+    for view in listed(tmp_path)[0]:
         picture = load(str(tmp_path / f"{view.name}.png"))
         place = project(view.camera, PLACES[1])
         np.testing.assert_allclose(place, (64, 48), atol=1e-3)  # which the cameras turn about
@@ -219,6 +219,26 @@ def test_every_view_at_every_frame_or_each_at_its_own(balls, tmp_path):
         assert np.linalg.norm(shot.camera.camera_to_world[:3, 3] - target) == pytest.approx(distance)
 
 
+def test_a_capture_is_read_to_train_on_with_its_passes(balls, tmp_path):
+    pytest.importorskip("PIL.Image", reason="Pillow reads the pictures")
+    passes = ("depth", "normal", "object_index", "albedo")
+    do(balls, tmp_path, shell="SPHERE", views=6, held_out=2, size=(96, 96), passes=passes, samples=1)
+    found = views.read(tmp_path)
+    assert (len(found.train), len(found.test), found.size, found.frames) == (6, 2, (96, 96), (1, 5))
+    assert {posed.time for posed in found.train} == {0, 0.25, 0.5, 0.75, 1}
+    assert found.warnings == ()
+    found.pictures().read_all()
+    for posed in found.train[:2]:
+        layers = {name: pictures.read_pass(posed.passes[name], name) for name in passes}
+        assert [layers[name].shape[2] for name in passes] == [1, 3, 1, 3]
+        x, y = project(posed.camera, PLACES[1]).astype(int)
+        centre, forward = posed.camera.camera_to_world[:3, 3], posed.camera.camera_to_world[:3, 2]
+        assert layers["depth"][y, x, 0] == pytest.approx((PLACES[1] - centre) @ forward - 0.06, abs=0.01)
+        assert layers["normal"][y, x] @ (centre - PLACES[1]) / np.linalg.norm(centre - PLACES[1]) > 0.8
+        assert layers["object_index"][y, x, 0] == 2
+        assert layers["depth"][0, 0, 0] > 1e9
+
+
 def test_an_orbit_keeps_the_active_cameras_elevation(balls):
     layer = balls.view_layers[0]
     target = capture.bounds(balls, layer, (), 1, 5).mean(axis=0)
@@ -240,6 +260,8 @@ def test_what_cannot_be_captured_is_said(balls, tmp_path, monkeypatch):
     with pytest.raises(VivantError, match="perspective"):
         do(balls, tmp_path)
     balls.camera.data.type = "PERSP"
+    with pytest.raises(VivantError, match="Cycles only"):
+        do(balls, tmp_path, engine="EEVEE", passes=("object_index",))
     with pytest.raises(VivantError, match="too few"):
         do(balls, tmp_path, views=1)
     with pytest.raises(VivantError, match="no object 'Nobody'"):

@@ -13,9 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...common import exr
 from ...common.errors import BrokenFile, NeedsEngine, VivantError
 
 REDUCTIONS = (1, 2, 4, 8)
+LAYERS = {
+    "depth": ("Depth",),
+    "normal": ("Normal",),
+    "object_index": ("Object Index", "IndexOB"),
+    "albedo": ("Diffuse Color", "DiffCol"),
+}
+"""Passes, and what Blender calls them in EXR files from 5.0 on and before."""
 _LARGEST = 1 << 28  # pixels of one picture
 _OF_16_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
@@ -45,6 +53,25 @@ def read(path: str | os.PathLike[str], reduction: int = 1) -> NDArray[np.float32
         raise BrokenFile(f"The picture '{path.name}' is broken: {_said(error)}", "Render or export it again.") from error
     straight[..., :3] *= straight[..., 3:]
     return reduced(straight, reduction)
+
+
+def read_pass(path: str | os.PathLike[str], name: str) -> NDArray[np.float32]:
+    """A pass (H, W, C) of a picture, one of LAYERS, from an EXR file: metres along the view axis (1e10 where nothing is), the
+    world's normals, object indices, scene-linear albedo.
+
+    Raises BrokenFile for a damaged file, VivantError for one without the pass.
+    """
+    path = Path(path)
+    try:
+        found = exr.decode(path.read_bytes(), path.name)
+    except OSError as error:
+        raise VivantError(f"'{path}' cannot be read: {error.strerror or error}.", "Capture it again.") from error
+    for layer in LAYERS[name]:
+        channels = {title.rsplit(".", 1)[1]: each for title, each in found.items() if f".{title}".rsplit(".", 2)[1] == layer}
+        if channels:
+            order = sorted(channels, key="RGBXYZV".find)
+            return np.stack([channels[each] for each in order], axis=-1)
+    raise VivantError(f"'{path.name}' has no pass '{name}'.", "Capture again with that pass.")
 
 
 def size_of(path: str | os.PathLike[str]) -> tuple[int, int]:

@@ -21,7 +21,6 @@ from ...common.cameras import Camera, View
 from ...common.errors import BrokenFile, UnsupportedFormat, VivantError
 from . import overlap, pictures
 
-PASSES = ("depth", "normal", "object_index", "albedo")
 _SPLITS = ("transforms_train.json", "transforms_test.json", "transforms_val.json")
 _HELD_OUT = 8  # every so manieth picture by name, where nobody says which (Mip-NeRF 360, 3DGS)
 _LARGEST_JSON = 256 << 20
@@ -29,7 +28,7 @@ _LARGEST_JSON = 256 << 20
 
 @dataclass(frozen=True, eq=False)
 class Posed:
-    """One picture: its camera at full size, its time from 0 to 1, its path and those of its passes, by name (`PASSES`)."""
+    """One picture: its camera at full size, its time from 0 to 1, its path and those of its passes (`pictures.LAYERS`)."""
 
     camera: Camera
     time: float
@@ -131,13 +130,7 @@ def _from_transforms(folder: Path, files: Sequence[Path]) -> Views:
     found = transforms.read({"frames": frames}, folder)
     if len(found) < len(frames):
         _name_unsound(frames, folder)
-    every = [
-        _posed(
-            view,
-            {name: str(folder / frame[key]) for name in PASSES if (key := f"{name}_file_path") in frame and _kept(frame, key)},
-        )
-        for view, frame in zip(found.views, frames, strict=True)
-    ]
+    every = [_posed(view, _passes(folder, frame)) for view, frame in zip(found.views, frames, strict=True)]
     names = [path.name for path in files]
     if _SPLITS[0] not in names:
         train, test = _split(every)
@@ -204,10 +197,10 @@ def _picture_of(folder: Path, frame: Mapping[str, Any], source: str) -> str:
     return Path(path).relative_to(folder).as_posix()
 
 
-def _kept(frame: Mapping[str, Any], key: str) -> bool:
-    """Whether a pass lies inside the capture's folder."""
-    path = Path(str(frame[key]))
-    return not path.is_absolute() and ".." not in path.parts
+def _passes(folder: Path, frame: Mapping[str, Any]) -> dict[str, str]:
+    """The paths of a frame's passes, as far as they lie inside the capture's folder."""
+    named = {name: Path(str(frame[key])) for name in pictures.LAYERS if (key := f"{name}_file_path") in frame}
+    return {name: str(folder / path) for name, path in named.items() if not path.is_absolute() and ".." not in path.parts}
 
 
 def _posed(view: View, passes: Mapping[str, str] | None = None) -> Posed:
