@@ -50,7 +50,9 @@ from .engine import motion
 if TYPE_CHECKING:
     import bpy
 
+    from .backends.gaussian.train.views import Views
     from .engine.client import Engine
+    from .scene.capture import Captured
     from .scene.inbetween import Report as ObjectReport
     from .scene.motions import Question
 
@@ -74,6 +76,7 @@ __all__ = [
     "UnsupportedFormat",
     "View",
     "VivantError",
+    "capture_scene",
     "change_axes",
     "cloud_of",
     "deform_splats",
@@ -90,6 +93,7 @@ __all__ = [
     "read_cameras",
     "read_clip",
     "read_splats",
+    "read_views",
     "recolour_splats",
     "render",
     "retarget",
@@ -205,6 +209,33 @@ def export_cameras(
     found = camera_sets.gather(bpy.context, form, cameras, frame_range, step, splats)
     write_cameras(found, path, form)
     return found
+
+
+def capture_scene(folder: str | os.PathLike[str], **wish: Any) -> Captured:
+    """Render the open scene from all around into a folder to train splats on, going on where an earlier capture stopped.
+
+    wish: fields of `scene.capture.Wish`: shell ("HEMISPHERE", "SPHERE", "ORBIT", "CAMERAS"), views, held_out, every_frame,
+    frames (first, last), size (width, height), objects and cameras (names), passes ("depth", "normal", "object_index",
+    "albedo"), transform ("" for the scene's), engine ("EEVEE", "CYCLES"), samples.
+    Needs bpy.  Raises VivantError as `scene.capture.capturing` does.
+    """
+    import bpy
+
+    from .backends.common.steps import at_once
+    from .scene import capture
+
+    steps = capture.capturing(bpy.context.scene, bpy.context.view_layer, Path(folder).absolute(), capture.Wish(**wish))
+    return at_once(steps)
+
+
+def read_views(folder: str | os.PathLike[str]) -> Views:
+    """The posed pictures of a capture to train on: NeRF's and D-NeRF's layout, Nerfstudio's, COLMAP's.
+
+    Needs Pillow.  Raises VivantError, in a sentence, for whatever cannot be trained on (see `gaussian.train.views.read`).
+    """
+    from .backends.gaussian.train import views
+
+    return views.read(folder)
 
 
 def cloud_of(object: bpy.types.Object) -> SplatCloud:

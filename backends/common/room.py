@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import sys
@@ -40,6 +39,8 @@ def free_disk(folder: Path) -> int:
 def free_memory() -> int | None:
     """Bytes of memory that programs can take without swapping, None where the system does not say it."""
     if sys.platform == "win32":
+        import ctypes
+
         status = (ctypes.c_uint64 * 8)()  # MEMORYSTATUSEX: two 32-bit numbers, then seven of 64 bits; the third is what is free
         status[0] = ctypes.sizeof(status)
         return int(status[2]) if ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)) else None

@@ -10,10 +10,12 @@ import bpy
 import numpy as np
 import pytest
 
+import vivant
+from vivant import api
 from vivant.backends.common import room
 from vivant.backends.common.camera_files import read_cameras
 from vivant.backends.common.cameras import project
-from vivant.backends.common.errors import VivantError
+from vivant.backends.common.errors import Cancelled, VivantError
 from vivant.backends.common.steps import at_once
 from vivant.backends.gaussian.train import pictures, views
 from vivant.scene import capture, compat
@@ -278,3 +280,47 @@ def test_what_cannot_be_captured_is_said(balls, tmp_path, monkeypatch):
     balls.camera = None
     with pytest.raises(VivantError, match="no camera"):
         do(balls, tmp_path)
+
+
+@pytest.fixture
+def registered(balls):
+    """Vivant registered over the scene of balls."""
+    vivant.register()
+    yield balls
+    vivant.unregister()
+
+
+def test_the_operator_captures_and_estimates(registered, tmp_path):
+    wish = {"directory": str(tmp_path), "views": 3, "held_out": 1, "longest": 30, "samples": 1, "passes": {"depth"}}
+    assert bpy.ops.vivant.scene_capture_estimate(**wish) == {"FINISHED"}
+    assert registered.vivant_capture.estimate.startswith("4 pictures: about ")
+    assert bpy.ops.vivant.scene_capture(**wish) == {"FINISHED"}
+    assert len(list(tmp_path.rglob("*.png"))) == len(list(tmp_path.rglob("*.exr"))) == 4
+    assert listed(tmp_path)[1]["w"] == 30
+    with pytest.raises(RuntimeError, match="another capture"):
+        bpy.ops.vivant.scene_capture(**wish | {"views": 5})
+    with pytest.raises(RuntimeError, match="never saved"):
+        bpy.ops.vivant.scene_capture()
+    bpy.ops.object.select_all(action="DESELECT")
+    with pytest.raises(RuntimeError, match="No object is selected"):
+        bpy.ops.vivant.scene_capture(**wish | {"selected_only": True})
+
+
+def test_a_stopped_capture_says_how_far_it_was(registered, tmp_path):
+    from vivant.operators.capture import Capturing
+
+    wish = capture.Wish("ORBIT", 4, 0, size=(24, 16), samples=1)
+    job = Capturing(capture.capturing(registered, registered.view_layers[0], tmp_path, wish))
+    for _ in range(3):
+        assert not job.poll()
+    assert job.progress.fraction == 0.5
+    job.cancel()
+    assert job.poll()
+    with pytest.raises(Cancelled, match=r"after 2 of 4.*go on"):
+        job.result()
+    assert len(list(tmp_path.rglob("*.png"))) == 2
+
+
+def test_scripts_capture_by_one_call(registered, tmp_path):
+    found = api.capture_scene(tmp_path, shell="ORBIT", views=2, held_out=0, size=(16, 16), samples=1)
+    assert (found.pictures, found.kept, found.folder) == (2, 0, tmp_path)
