@@ -48,7 +48,7 @@ def plain(scene: bpy.types.Scene, size: tuple[int, int], engine: str = "", sampl
         _lend(stack, scene.render, "resolution_y", size[1])
         if engine:
             _lend(stack, scene.render, "engine", ENGINES[engine])
-        if samples and scene.render.engine == "CYCLES":
+        if samples and str(scene.render.engine) == "CYCLES":
             _lend(stack, scene.cycles, "samples", samples)
         elif samples:
             _lend(stack, scene.eevee, "taa_render_samples", samples)

@@ -95,7 +95,7 @@ def plan(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, wish: Wish) ->
     if last < first:
         raise VivantError(f"The frames end at {last}, before they begin at {first}.", "Set the scene's frame range.")
     with borrowed.plain(scene, wish.size or cameras.picture_size(scene), wish.engine):
-        if "object_index" in wish.passes and scene.render.engine != "CYCLES":
+        if "object_index" in wish.passes and str(scene.render.engine) != "CYCLES":
             raise VivantError("Object indices are rendered by Cycles only.", "Choose Cycles, or leave that pass out.")
         if wish.shell == "CAMERAS":
             return _of_cameras(scene, view_layer, wish, first, last)

@@ -68,8 +68,8 @@ def _decode(data: bytes, name: str) -> dict[str, NDArray[np.float32]]:
         raise BrokenFile(f"'{name}' is no OpenEXR picture.", "Render or export it again.")
     attributes, at = {}, 8
     while data[at]:
-        key, kind, _ = data[at : at + 600].split(b"\0", 2)
-        at += len(key) + len(kind) + 2
+        key, form = data[at : at + 600].split(b"\0", 2)[:2]
+        at += len(key) + len(form) + 2
         (size,) = struct.unpack_from("<I", data, at)
         attributes[key.decode()] = data[at + 4 : at + 4 + size]
         at += 4 + size

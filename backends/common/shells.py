@@ -23,9 +23,10 @@ def poses(shell: Shell, count: int, centre: ArrayLike, distance: float, elevatio
     """
     index = np.arange(count)
     if shell == "ORBIT":
-        around, up = index / max(count, 1), np.full(count, math.sin(elevation))
+        around = index / max(count, 1)
+        up = np.full(count, math.sin(elevation))
     else:
-        around = index * _GOLDEN % 1
+        around = index * np.float64(_GOLDEN) % 1
         up = np.array([_mirrored_bits(each + 1) for each in range(count)])
         up = up if shell == "HEMISPHERE" else 2 * up - 1
     up = np.clip(up, -_HIGHEST, _HIGHEST)

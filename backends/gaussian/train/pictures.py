@@ -36,6 +36,7 @@ def read(path: str | os.PathLike[str], reduction: int = 1) -> NDArray[np.float32
     """
     path = Path(path)
     image_module = _pillow()
+    straight: NDArray[np.float32]
     try:
         with image_module.open(path) as image:
             if image.width * image.height > _LARGEST:
@@ -46,7 +47,7 @@ def read(path: str | os.PathLike[str], reduction: int = 1) -> NDArray[np.float32
                 grey = np.asarray(image, np.float32) / np.float32(65535)
                 straight = np.stack([grey, grey, grey, np.ones_like(grey)], axis=-1)
             else:
-                straight = np.asarray(image.convert("RGBA"), np.float32) / np.float32(255)
+                straight = np.asarray(image.convert("RGBA"), np.float32) * np.float32(1 / 255)
     except FileNotFoundError as error:
         raise VivantError(f"The picture '{path}' is missing.", "Put it back, or take its frame out of the list.") from error
     except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError) as error:
