@@ -89,6 +89,7 @@ __all__ = [
     "inbetween_object",
     "losses",
     "merge_splats",
+    "pose_footage",
     "read_bvh",
     "read_cameras",
     "read_clip",
@@ -226,6 +227,21 @@ def capture_scene(folder: str | os.PathLike[str], **wish: Any) -> Captured:
 
     steps = capture.capturing(bpy.context.scene, bpy.context.view_layer, Path(folder).absolute(), capture.Wish(**wish))
     return at_once(steps)
+
+
+def pose_footage(
+    folder: str | os.PathLike[str], cameras: Sequence[str] = (), held_out: int = 0, frames: tuple[int, int] | None = None
+) -> dict[str, int]:
+    """List the image sequences behind the scene's cameras with their poses, as a folder to train on; pictures a split.
+
+    folder: that which holds all the pictures.  cameras: names, all with pictures when empty; held_out: how many of them.
+    Needs bpy.  Raises VivantError as `scene.sequences.pose` does.
+    """
+    import bpy
+
+    from .scene import sequences
+
+    return sequences.pose(bpy.context.scene, bpy.context.view_layer, Path(folder).absolute(), cameras, held_out, frames)
 
 
 def read_views(folder: str | os.PathLike[str]) -> Views:

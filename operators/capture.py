@@ -12,7 +12,7 @@ import bpy
 from ..backends.common import room
 from ..backends.common.errors import Cancelled, VivantError
 from ..engine.progress import State
-from ..scene import borrowed, cameras, capture
+from ..scene import borrowed, cameras, capture, sequences
 from .job import JobOperator
 
 SHELLS = [
@@ -200,6 +200,27 @@ class VIVANT_OT_scene_capture_estimate(Settings, bpy.types.Operator):
         return {"FINISHED"}
 
 
+class VIVANT_OT_cameras_pose(bpy.types.Operator):
+    """List the background pictures of the scene's cameras with the cameras' poses, as a folder to train splats on"""
+
+    bl_idname = "vivant.cameras_pose"
+    bl_label = "Use Background Pictures"
+    bl_options = {"REGISTER"}
+
+    directory: bpy.props.StringProperty(name="Folder", description="The folder that holds all the pictures", subtype="DIR_PATH")
+    held_out: bpy.props.IntProperty(name="Held Out", description="Cameras that are only used to measure the result", min=0)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            folder = _folder(self.directory)
+            counts = sequences.pose(context.scene, context.view_layer, folder, held_out=self.held_out)
+        except VivantError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"{counts['train']} pictures to train on, {counts['test']} held out, in {folder}.")
+        return {"FINISHED"}
+
+
 class VIVANT_PG_capture(Settings, bpy.types.PropertyGroup):
     """How a scene is captured"""
 
@@ -230,4 +251,4 @@ def unregister() -> None:
     del bpy.types.Scene.vivant_capture
 
 
-CLASSES = (VIVANT_PG_capture, VIVANT_OT_scene_capture, VIVANT_OT_scene_capture_estimate)
+CLASSES = (VIVANT_PG_capture, VIVANT_OT_scene_capture, VIVANT_OT_scene_capture_estimate, VIVANT_OT_cameras_pose)

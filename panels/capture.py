@@ -40,6 +40,10 @@ class VIVANT_PT_capture(Tab, bpy.types.Panel):
             button = column.operator(name, icon=icon)
             for setting, value in capture.settings_of(chosen).items():
                 setattr(button, setting, value)
+        if chosen.shell == "CAMERAS":
+            paragraph(layout, context, "Or take the footage that the cameras have behind them, in the folder above:")
+            button = layout.operator("vivant.cameras_pose", icon="CAMERA_STEREO")
+            button.directory, button.held_out = chosen.directory, chosen.held_out
 
 
 CLASSES = (VIVANT_PT_capture,)

@@ -7,7 +7,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -104,7 +104,7 @@ def plan(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, wish: Wish) ->
 
 def _of_shell(scene: bpy.types.Scene, layer: bpy.types.ViewLayer, wish: Wish, first: int, last: int) -> list[Shot]:
     layer.update()
-    seen = _perspective(scene, scene.camera, layer)
+    seen = perspective(scene, scene.camera, layer)
     box = bounds(scene, layer, wish.objects, first, last)
     centre = box.mean(axis=0)
     away = seen.camera_to_world[:3, 3] - centre
@@ -115,7 +115,7 @@ def _of_shell(scene: bpy.types.Scene, layer: bpy.types.ViewLayer, wish: Wish, fi
     lens[:2, 2] = seen.width / 2, seen.height / 2
     poses = shells.poses(wish.shell, wish.views + wish.held_out, centre, distance, math.asin(away[2] / distance))
     every = [replace(seen, intrinsics=lens, camera_to_world=pose) for pose in poses]
-    held_out = _spread(len(every), wish.held_out)
+    held_out = spread(len(every), wish.held_out)
     parts = {
         "train": [camera for index, camera in enumerate(every) if index not in held_out],
         "test": [every[index] for index in held_out],
@@ -135,7 +135,7 @@ def _of_cameras(scene: bpy.types.Scene, layer: bpy.types.ViewLayer, wish: Wish, 
     found = [one for one in scene.objects if one.type == "CAMERA" and (not wish.cameras or one.name in wish.cameras)]
     if not found:
         raise VivantError("The scene has no camera.", "Add some, or capture from a shell around the active one.")
-    held_out = _spread(len(found), min(wish.held_out, len(found) - 1))
+    held_out = spread(len(found), min(wish.held_out, len(found) - 1))
     frames = list(range(first, last + 1))
     if wish.every_frame:
         taken = [(index, frame) for frame in frames for index in range(len(found))]
@@ -147,18 +147,19 @@ def _of_cameras(scene: bpy.types.Scene, layer: bpy.types.ViewLayer, wish: Wish, 
         with plates.at_frame(scene, frame):
             for index in [index for index, at in taken if at == frame]:
                 split = "test" if index in held_out else "train"
-                shots.append((split, _perspective(scene, found[index], layer), frame))
+                shots.append((split, perspective(scene, found[index], layer), frame))
     return _named(shots)
 
 
-def _perspective(scene: bpy.types.Scene, camera: bpy.types.Object | None, layer: bpy.types.ViewLayer) -> Camera:
+def perspective(scene: bpy.types.Scene, camera: bpy.types.Object | None, layer: bpy.types.ViewLayer) -> Camera:
+    """The camera as it stands.  Raises VivantError for one that is not perspective."""
     found = cameras.read(camera, scene, layer.depsgraph)
     if found.model != "perspective":
         raise VivantError("Splats are trained on perspective pictures only.", "Set the camera's type to Perspective.")
     return found
 
 
-def _spread(count: int, chosen: int) -> list[int]:
+def spread(count: int, chosen: int) -> list[int]:
     """Evenly spread indices."""
     return [int((index + 0.5) * count / chosen) for index in range(chosen)]
 
@@ -268,19 +269,38 @@ def _files(folder: Path, shot: Shot, wish: Wish) -> list[Path]:
 
 
 def _lists(shots: Sequence[Shot], wish: Wish, scene: bpy.types.Scene) -> dict[str, str]:
-    """The text of each transforms_*.json."""
+    """The text of each transforms_*.json of a capture."""
     first, last = wish.frames or (scene.frame_start, scene.frame_end)
+    views: dict[str, list[View]] = {"train": [], "test": []}
+    for shot in sorted(shots, key=lambda shot: shot.name):
+        views[shot.split].append(View(shot.camera, shot.name, time=(shot.frame - first) / max(last - first, 1)))
+    return listed(views, (first, last), scene, wish.passes)
+
+
+def listed(
+    views: Mapping[str, Sequence[View]], frames: tuple[int, int], scene: bpy.types.Scene, passes: Sequence[str] = ()
+) -> dict[str, str]:
+    """The text of each transforms_*.json, by its name: views by split, and the frames of times 0 and 1."""
     lists = {}
-    for split in ("train", "test"):
-        part = sorted((shot for shot in shots if shot.split == split), key=lambda shot: shot.name)
-        views = [View(shot.camera, shot.name, time=(shot.frame - first) / max(last - first, 1)) for shot in part]
-        content = json.loads(transforms.encode(CameraSet(tuple(views), transforms.AXES)))
-        content |= {"frame_range": [first, last], "fps": scene.render.fps / scene.render.fps_base}
-        for frame in content["frames"]:
-            frame |= {f"{name}_file_path": f"{frame['file_path']}.exr" for name in wish.passes}
+    for split, part in views.items():
         if part:
+            content = json.loads(transforms.encode(CameraSet(tuple(part), transforms.AXES)))
+            content |= {"frame_range": list(frames), "fps": scene.render.fps / scene.render.fps_base}
+            for frame in content["frames"]:
+                frame |= {f"{name}_file_path": f"{frame['file_path']}.exr" for name in passes}
             lists[f"transforms_{split}.json"] = json.dumps(content, indent=1)
     return lists
+
+
+def write_lists(folder: Path, lists: Mapping[str, str]) -> None:
+    """Write files by rename.  Raises VivantError for a folder that cannot be written to."""
+    try:
+        for name, text in lists.items():
+            part = folder / f".{name}.part"
+            part.write_text(text)
+            part.replace(folder / name)
+    except OSError as error:
+        raise VivantError(f"'{folder}' cannot be written: {error}.", "Choose another folder.") from error
 
 
 def _prepare(folder: Path, lists: dict[str, str], shots: Sequence[Shot], wish: Wish) -> None:
@@ -301,9 +321,6 @@ def _prepare(folder: Path, lists: dict[str, str], shots: Sequence[Shot], wish: W
         for name in ("train", "test"):
             (folder / name).mkdir(exist_ok=True)
         (folder / _UNFINISHED).touch()
-        for name, text in lists.items():
-            part = folder / f".{name}.part"
-            part.write_text(text)
-            part.replace(folder / name)
     except (OSError, UnicodeDecodeError) as error:
         raise VivantError(f"'{folder}' cannot be written: {error}.", "Choose another folder.") from error
+    write_lists(folder, lists)

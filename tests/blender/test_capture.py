@@ -18,7 +18,7 @@ from vivant.backends.common.cameras import project
 from vivant.backends.common.errors import Cancelled, VivantError
 from vivant.backends.common.steps import at_once
 from vivant.backends.gaussian.train import pictures, views
-from vivant.scene import capture, compat
+from vivant.scene import capture, compat, sequences
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from pictures import load
@@ -321,6 +321,72 @@ def test_a_stopped_capture_says_how_far_it_was(registered, tmp_path):
     assert len(list(tmp_path.rglob("*.png"))) == 2
 
 
+def test_footage_is_used_by_a_button_and_by_one_call(footage, tmp_path):
+    vivant.register()
+    try:
+        assert bpy.ops.vivant.cameras_pose(directory=str(tmp_path)) == {"FINISHED"}
+        with pytest.raises(RuntimeError, match="outside"):
+            bpy.ops.vivant.cameras_pose(directory=str(tmp_path / "Stage 1"))
+    finally:
+        vivant.unregister()
+    assert len(listed(tmp_path)[0]) == 8
+    assert api.pose_footage(tmp_path, cameras=("Stage 1", "Stage 2")) == {"train": 6, "test": 0}
+
+
 def test_scripts_capture_by_one_call(registered, tmp_path):
     found = api.capture_scene(tmp_path, shell="ORBIT", views=2, held_out=0, size=(16, 16), samples=1)
     assert (found.pictures, found.kept, found.folder) == (2, 0, tmp_path)
+
+
+@pytest.fixture
+def footage(balls, tmp_path):
+    """Three cameras, each with a sequence of three pictures from number 11 on behind it, from frame 2 on; one has only two."""
+    for index in range(3):
+        data = bpy.data.cameras.new("Stage")
+        camera = bpy.data.objects.new(f"Stage {index}", data)
+        camera.location = (3 * math.cos(index), 3 * math.sin(index), 0.5)
+        camera.rotation_euler = (math.pi / 2, 0, index + math.pi / 2)
+        balls.collection.objects.link(camera)
+        (tmp_path / camera.name).mkdir()
+        for number in (11, 12, 13)[: 3 if index else 2]:
+            picture = bpy.data.images.new("picture", 24, 16)
+            picture.filepath_raw, picture.file_format = str(tmp_path / camera.name / f"shot1_{number:04d}.png"), "PNG"
+            picture.save()
+        image = bpy.data.images.load(str(tmp_path / camera.name / "shot1_0011.png"))
+        image.source = "SEQUENCE"
+        behind = data.background_images.new()
+        behind.image = image
+        user = behind.image_user
+        user.frame_start, user.frame_offset, user.frame_duration = 2, 10, 3
+    bpy.context.view_layer.update()
+    return balls
+
+
+def test_cameras_with_image_sequences_make_a_folder_to_train_on(footage, tmp_path):
+    bpy.data.objects["Stage 1"].keyframe_insert("location", frame=2)
+    bpy.data.objects["Stage 1"].location.z = 1.5
+    bpy.data.objects["Stage 1"].keyframe_insert("location", frame=3)
+    footage.frame_set(1)
+    before = state(footage)
+    assert sequences.pose(footage, footage.view_layers[0], tmp_path, held_out=1) == {"train": 5, "test": 3}
+    assert state(footage) == before
+    found, content = listed(tmp_path)
+    assert [view.name for view in found] == [f"Stage {index}/shot1_{number:04d}.png" for number, index in
+                                             [(11, 0), (11, 2), (12, 0), (12, 2), (13, 2)]]  # fmt: skip
+    assert [view.time for view in found] == [0.25, 0.25, 0.5, 0.5, 0.75]
+    assert content["w"] == 24
+    heights = [view.camera.camera_to_world[2, 3] for view in listed(tmp_path, "test")[0]]
+    assert heights == pytest.approx([0.5, 1.5, 1.5])
+    if bpy.app.version >= (5, 0, 0):
+        pytest.importorskip("PIL.Image", reason="Pillow reads the pictures")
+        assert views.read(tmp_path).size == (24, 16)
+
+
+def test_footage_that_cannot_be_used_is_said(footage, tmp_path):
+    layer = footage.view_layers[0]
+    with pytest.raises(VivantError, match="outside"):
+        sequences.pose(footage, layer, tmp_path / "Stage 0")
+    with pytest.raises(VivantError, match="None of the pictures"):
+        sequences.pose(footage, layer, tmp_path, frames=(20, 30))
+    with pytest.raises(VivantError, match="No camera has"):
+        sequences.pose(footage, layer, tmp_path, cameras=("Camera",))
