@@ -46,7 +46,7 @@ class Settings:
         name="Held Out", description="Pictures more that are only used to measure the result", default=10, min=0, max=1000
     )
     every_frame: bpy.props.BoolProperty(
-        name="Every View at Every Frame",
+        name="At Every Frame",
         description="Take all pictures at each frame. Else each is taken at a frame of its own, which suffices for most motion",
     )
     longest: bpy.props.IntProperty(
@@ -175,7 +175,7 @@ class VIVANT_OT_scene_capture(Settings, JobOperator, bpy.types.Operator):
     def finish(self, context: bpy.types.Context, job: Capturing) -> None:
         found = job.result()
         kept = f", {found.kept} of them from before" if found.kept else ""
-        self.report({"INFO"}, f"{found.pictures} pictures ({found.bytes / 1e6:,.1f} MB){kept}, in {found.folder}.")
+        self.report({"INFO"}, f"{found.pictures} pictures ({_size(found.bytes)}){kept}, in {found.folder}.")
 
 
 class VIVANT_OT_scene_capture_estimate(Settings, bpy.types.Operator):
@@ -193,7 +193,7 @@ class VIVANT_OT_scene_capture_estimate(Settings, bpy.types.Operator):
         except VivantError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        takes = f"{found.pictures} pictures: about {_duration(found.seconds)} and {found.bytes / 1e6:,.1f} MB"
+        takes = f"{found.pictures} pictures: about {_duration(found.seconds)} and {_size(found.bytes)}"
         said = f"{takes}; {free / 1e9:,.0f} GB are free"
         context.scene.vivant_capture.estimate, context.scene.vivant_capture.estimated = said, repr(wish)
         self.report({"INFO"}, said)
@@ -233,6 +233,10 @@ def _folder(name: str) -> Path:
     if name.startswith("//") and not bpy.data.filepath:
         raise VivantError("There is no folder beside a file that was never saved.", "Save it, or give a whole path.")
     return Path(bpy.path.abspath(name)).absolute()
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB" if count >= 1e7 else f"{count / 1e3:,.0f} KB"
 
 
 def _duration(seconds: float) -> str:

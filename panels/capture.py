@@ -23,7 +23,7 @@ class VIVANT_PT_capture(Tab, bpy.types.Panel):
             column.prop(chosen, "views")
         for name in ("held_out", "every_frame", "longest", "selected_only", "engine", "samples", "transform"):
             column.prop(chosen, name)
-        column.row().prop(chosen, "passes")
+        layout.column().prop(chosen, "passes")
         column.prop(chosen, "directory")
         self._buttons(layout, context, chosen)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A capture in a window: estimated, stopped by Esc, gone on with from the panel's button's settings.
+"""A capture in a window: estimated, stopped by Esc, and gone on with, by the settings in the panel.
 
 test_capture.py looks at what came of it.
 """
@@ -40,7 +40,10 @@ def steps(window):
     chosen.engine, chosen.samples, chosen.shell = "CYCLES", 4, "SPHERE"
     scene.frame_start, scene.frame_end = 1, 10
     scene.frame_set(4)
-    module("panels.capture").VIVANT_PT_capture.bl_options = set()
+    panel = module("panels.capture").VIVANT_PT_capture
+    bpy.utils.unregister_class(panel)
+    panel.bl_options = set()  # so that it is open and drawn
+    bpy.utils.register_class(panel)
     yield 1.0
     window.show_tab()
     wish = module("operators.capture").settings_of(chosen)
@@ -71,4 +74,7 @@ def steps(window):
             "fractions": fractions,
         }
     noted["after"] = state(scene)
+    chosen.shell, chosen.selected_only = "CAMERAS", True
+    bpy.ops.object.select_all(action="DESELECT")
+    yield 0.5
     window.photograph("captured")

@@ -36,7 +36,7 @@ def test_the_log_holds_no_error(tour):
 
 
 def test_one_picture_tells_what_all_will_take(tour):
-    assert re.match(r"22 pictures: about \d+ s and [\d.]+ MB; [\d,]+ GB are free", tour[0]["estimate"])
+    assert re.match(r"22 pictures: about \d+ s and [\d,]+ KB; [\d,]+ GB are free", tour[0]["estimate"])
 
 
 def test_esc_stops_and_capturing_again_goes_on(tour):

@@ -8,6 +8,7 @@ reaches up and down.  The derivatives are worked out by hand and checked against
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from . import constants
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.integer]
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when the first kernel runs: cores that wait by spinning, as OpenMP
+# has them by default, take a tenfold time where other programs want these cores too
 
 TILE = 16
 """Pixels a side of the squares that a picture is drawn in: a row fills one vector register."""
