@@ -205,9 +205,10 @@ def export_cameras(
     """
     import bpy
 
+    from .backends.common.steps import at_once
     from .scene import camera_sets
 
-    found = camera_sets.gather(bpy.context, form, cameras, frame_range, step, splats)
+    found = at_once(camera_sets.gathering(bpy.context, form, cameras, frame_range, step, splats))
     write_cameras(found, path, form)
     return found
 

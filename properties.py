@@ -24,6 +24,7 @@ class VIVANT_PG_scene(bpy.types.PropertyGroup):
         description="Files that plates of an animation are written to; # stand for the frame's digits",
         default="//plates/plate_####.exr",
         subtype="FILE_PATH",
+        options={"ANIMATABLE", "OUTPUT_PATH", "PATH_SUPPORTS_BLEND_RELATIVE"},
     )
     plates_behind: bpy.props.BoolProperty(
         name="Hide Behind Objects",

@@ -33,7 +33,7 @@ from .panels import splats_outside as splats_outside_panel
 from .panels import splats_playback as splats_playback_panel
 from .panels import splats_render as splats_render_panel
 from .panels import takes as takes_panels
-from .scene import drawing, ghosts, outside, playback
+from .scene import drawing, ghosts, outside_saves, playback
 
 MODULES: tuple[ModuleType, ...] = (
     preferences,
@@ -67,7 +67,7 @@ MODULES: tuple[ModuleType, ...] = (
     drawing,
     ghosts,
     playback,
-    outside,
+    outside_saves,
 )
 
 

@@ -32,6 +32,18 @@ const transform = {
     },
 };
 
+// the least seconds of a few calls, and the last one's result
+async function timed(call) {
+    let [least, spent, result] = [Infinity, 0, null];
+    for (let turn = 0; turn < 3 && spent <= 3; turn++) {
+        const start = performance.now();
+        result = await call();
+        const took = (performance.now() - start) / 1000;
+        [least, spent] = [Math.min(least, took), spent + took];
+    }
+    return [least, result];
+}
+
 const LIBRARIES = { "splat-transform": transform };
 
 async function answer(task) {
@@ -39,14 +51,12 @@ async function answer(task) {
     if (task.action === "version") return { version: used.version() };
     if (!used[task.action]) return { absent: `has no ${task.action}` };
     if (task.action === "read") {
-        const start = performance.now();
-        const found = await used.read(task.path);
-        return { seconds: (performance.now() - start) / 1000, count: used.count(found) };
+        const [seconds, found] = await timed(() => used.read(task.path));
+        return { seconds, count: used.count(found) };
     }
     if (!loaded.has(task.source)) loaded.set(task.source, await used.read(task.source));
-    const start = performance.now();
-    await used.write(loaded.get(task.source), task.path, task.format);
-    return { seconds: (performance.now() - start) / 1000 };
+    const [seconds] = await timed(() => used.write(loaded.get(task.source), task.path, task.format));
+    return { seconds };
 }
 
 for await (const line of createInterface({ input: process.stdin })) {

@@ -48,17 +48,22 @@ WARM = 2000
 """Splats of the file that lets a library compile and load what it needs before it is timed."""
 INTRODUCTION = """# Speed
 
-How long Vivant takes to read and write {count:,} splats with spherical harmonics of degree {degree}, beside the libraries
-on the registries, in turn in one run: the least of {rounds} rounds, in seconds, on two cores. A ratio below 1 is faster
-than the other. This page is made by `python3 dev.py bench formats_speed --page docs/speed.md`.
+How long Vivant takes to read and write {count:,} splats with spherical harmonics of degree {degree}, beside other
+libraries, in turn in one run: the least of {rounds} rounds of three calls, in seconds, on {cores} cores that other
+work shared. The splats are made: spread, and with coefficients that fall with the degree, as those of captures. A ratio
+below 1 is faster than the other. This page is made by `python3 dev.py bench formats_speed --page docs/speed.md`.
 
 """
 NOTES = """
 To read is to have float32 arrays of positions, unit quaternions, standard deviations, opacities and SH coefficients in
 memory; where a library leaves logarithms and logits, its own function or NumPy makes them ready, and that is in its time.
-*gsply views* is gsply without that: one table as it lies in the file. splat-transform's columns are taken as they are.
+To write is to start from such arrays; SPZ by gsply, and all by gaussforge, plyfile and splat-transform, from what they
+make of a PLY file, logarithms and logits. *gsply views* is gsply without either: one table as it lies in the file.
+splat-transform's columns are taken as they are. usd-core maps a file and copies arrays alone, unchecked.
+The files that are read are Vivant's own, but for .ksplat, which gaussforge writes.
 *MB (write)* are the sizes that each writes. ply2splat and sogpy write from a PLY file, and reading it is in their time.
-Vivant checks every value and counts what it mends while it reads, and uses NumPy and Python's own zlib alone.
+Vivant checks every value and counts what it mends while it reads, and uses NumPy and what comes with Blender's Python:
+zlib and zstandard. gsply compiles its loops with Numba, and unpacks gzip by Intel's ISA-L, the faster one.
 """
 
 
@@ -120,11 +125,13 @@ def capture(count: int, degree: int) -> SplatCloud:
     return cloud.replace(sh=coefficients)
 
 
-def write_all(cloud: SplatCloud, folder: pathlib.Path, peers: Worker | None, patience: float) -> None:
+def write_all(cloud: SplatCloud, folder: pathlib.Path, peers: Worker | None, options: argparse.Namespace) -> None:
     """One file a format; ksplat, which holds SH to degree 2, by a peer: Vivant does not write it."""
     folder.mkdir()
     for form, name, _ in FORMATS:
         path = folder / name
+        if options.only and form not in ("PLY", *options.only):  # writers take their splats from the PLY
+            continue
         if form.startswith("SPZ"):
             files.save(path, spz.encode(cloud, int(form[-1])))
         elif form != "ksplat":
@@ -133,7 +140,7 @@ def write_all(cloud: SplatCloud, folder: pathlib.Path, peers: Worker | None, pat
             source = folder / "degree2.ply"
             write_splats(cloud.replace(sh=cloud.sh[:, :9]), source)
             task = {"action": "write", "format": form, "path": str(path), "source": str(source)}
-            peers.ask(patience, library="gaussforge", **task)
+            peers.ask(options.patience, library="gaussforge", **task)
 
 
 def measure(options: argparse.Namespace, folder: pathlib.Path) -> tuple[dict[str, str], dict[tuple[str, str], Figures]]:
@@ -148,8 +155,8 @@ def measure(options: argparse.Namespace, folder: pathlib.Path) -> tuple[dict[str
         return ours if library == "Vivant" else node if library in NODE else peers
 
     cloud = read_splats(options.cloud) if options.cloud else capture(options.count, options.degree)
-    write_all(cloud.select(slice(WARM)), folder / "warm", peers, options.patience)
-    write_all(cloud, folder / "full", peers, options.patience)
+    write_all(cloud.select(slice(WARM)), folder / "warm", peers, options)
+    write_all(cloud, folder / "full", peers, options)
     versions: dict[str, str] = {}
     figures: dict[tuple[str, str], Figures] = {}
     try:
@@ -233,7 +240,7 @@ def as_page(options: argparse.Namespace, versions: dict[str, str], figures: dict
     used = ", ".join(f"{name} {number}" for name, number in versions.items() if number and name not in unnamed)
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     machine = f"\nPython {platform.python_version()}, NumPy {np.__version__}; {used}.\n"
-    return INTRODUCTION.format(**vars(options)) + table + "\n" + NOTES + machine
+    return INTRODUCTION.format(cores=os.cpu_count(), **vars(options)) + table + "\n" + NOTES + machine
 
 
 def main() -> None:

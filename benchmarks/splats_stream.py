@@ -69,16 +69,21 @@ def play(path: pathlib.Path, made: pathlib.Path) -> dict[str, float]:
     random = np.random.default_rng(1).uniform(1, 121, 60)
     found: dict[str, float] = {}
     for name, order in (("forwards", frames), ("anywhere", random)):
-        used = []
+        clock, processor = [], []
         for frame in order:
             moment = pointclouds.time_at(splats, float(frame))
             time.sleep(1 / 48)  # as a player that keeps the time: what comes next is read meanwhile
-            start = time.perf_counter()
-            changed = playback.show(splats, moment)
-            if changed:
-                used.append(1000 * (time.perf_counter() - start))
+            old = playback._players[splats.data.session_uid].columns
+            start, spent = time.perf_counter(), time.thread_time()
+            playback.show(splats, moment)
+            taken, used = 1000 * (time.perf_counter() - start), 1000 * (time.thread_time() - spent)
+            new = playback._players[splats.data.session_uid].columns
+            if new["position"] is not old["position"]:  # other splats came
+                clock.append(taken)
+                processor.append(used)
             scene.frame_set(int(frame), subframe=float(frame) % 1)
-        found |= {f"{name} median": float(np.median(used)), f"{name} most": max(used)}
+        found |= {f"{name} swaps": len(clock), f"{name} least": min(clock), f"{name} median": float(np.median(clock))}
+        found |= {f"{name} most": max(clock), f"{name} processor": float(np.median(processor))}
     floats = np.ones(sum(each.size for each in playback._players[splats.data.session_uid].columns.values()), np.float32)
     target, copies = np.zeros_like(floats), []
     for _ in range(10):
@@ -96,9 +101,9 @@ def play(path: pathlib.Path, made: pathlib.Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--segments", type=int, default=60)
+    parser.add_argument("--segments", type=int, default=200)
     parser.add_argument("--count", type=int, default=50_000, help="splats of a segment")
-    parser.add_argument("--degree", type=int, default=3)
+    parser.add_argument("--degree", type=int, default=1)
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--step", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -123,6 +128,7 @@ def main() -> None:
     print(f"{options.segments * options.count:,} splats of degree {options.degree}: {size:,.0f} MB, sorted {on_disk:,.0f} MB")
     for step, row in found.items():
         print(f"{step:>6}: " + ", ".join(f"{name} {value:,.1f}" for name, value in row.items()))
+    print(f"the file is {size / found['play']['memory']:.1f} times the memory that playing it adds")
     if options.json:
         options.json.write_text(json.dumps({"file": size, **found}))
 

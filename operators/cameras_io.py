@@ -9,8 +9,11 @@ import bpy
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from ..backends.common.camera_files import camera_losses, read_cameras, write_cameras
+from ..backends.common.cameras import CameraSet
 from ..backends.common.errors import VivantError
+from ..backends.common.steps import told
 from ..scene import camera_sets, cameras, pointclouds
+from .filling import Filling, InSlices
 
 FORMS = (
     ("TRANSFORMS", "NeRF (transforms.json)", "For Nerfstudio, instant-ngp and gsplat, with times"),
@@ -36,6 +39,7 @@ class VIVANT_OT_cameras_import(bpy.types.Operator, ImportHelper):
     filter_glob: bpy.props.StringProperty(default="*.json;*.bin;*.txt;*.splatv", options={"HIDDEN"})
     layout_as: bpy.props.EnumProperty(
         name="As",
+        description="What becomes of the pictures or keys in the file",
         items=(
             ("AUTO", "As in the File", "A path becomes one animated camera, pictures become one camera each"),
             ("CAMERAS", "One Camera Each", "A camera for every picture or key"),
@@ -88,18 +92,13 @@ class VIVANT_OT_cameras_import(bpy.types.Operator, ImportHelper):
             return {"CANCELLED"}
         for warning in warnings:
             self.report({"WARNING"}, warning)
-        count = (
-            f"{len(made):,} cameras"
-            if len(made) > 1
-            else f"one camera with {len(found):,} keys"
-            if len(found) > 1
-            else "one camera"
-        )
-        self.report({"INFO"}, f"{path.name}: {count}.")
+        count = f"{len(made):,} cameras" if len(made) > 1 else "one camera"
+        keys = f" with {len(found):,} keys" if len(found) > len(made) else ""
+        self.report({"INFO"}, f"{path.name}: {count}{keys}.")
         return {"FINISHED"}
 
 
-class VIVANT_OT_cameras_export(bpy.types.Operator, ExportHelper):
+class VIVANT_OT_cameras_export(InSlices, bpy.types.Operator, ExportHelper):
     """Export the scene's camera over its frames, or the selected cameras, for trainers and viewers of splats"""
 
     bl_idname = "vivant.cameras_export"
@@ -109,15 +108,18 @@ class VIVANT_OT_cameras_export(bpy.types.Operator, ExportHelper):
     filename_ext = ".json"
     check_extension = None
     filter_glob: bpy.props.StringProperty(default="*.json;*.txt", options={"HIDDEN"})
-    form: bpy.props.EnumProperty(name="Format", items=FORMS)
+    form: bpy.props.EnumProperty(name="Format", items=FORMS, description="The kind of file, which its name follows")
     source: bpy.props.EnumProperty(
         name="Cameras",
+        description="Whose views are written",
         items=(
             ("SCENE", "Scene Camera", "What the scene's camera sees at every frame, bound markers included"),
             ("SELECTED", "Selected", "Each selected camera as it stands at the current frame"),
         ),
     )
-    step: bpy.props.IntProperty(name="Every Nth Frame", default=1, min=1)
+    step: bpy.props.IntProperty(
+        name="Frame Step", default=1, min=1, description="Frames from one view of the scene's camera to the next"
+    )
     match_splats: bpy.props.BoolProperty(
         name="Match Active Splats",
         default=True,
@@ -139,19 +141,21 @@ class VIVANT_OT_cameras_export(bpy.types.Operator, ExportHelper):
         return False
 
     def execute(self, context: bpy.types.Context) -> set[str]:
+        blocking = bpy.app.background or context.window is None
+        return InSlices.execute(self, context) if blocking else InSlices.invoke(self, context, None)
+
+    def submit(self, context: bpy.types.Context) -> Filling[CameraSet]:
         chosen = [each for each in context.selected_objects if each.type == "CAMERA"] if self.source == "SELECTED" else None
-        try:
-            splats = active_splats(context) if self.match_splats else None
-            found = camera_sets.gather(context, self.form, chosen, step=self.step, splats=splats)
-            lost = camera_losses(found, self.form)
-            write_cameras(found, bpy.path.abspath(self.filepath), self.form)
-        except VivantError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        for sentence in lost:
+        splats = active_splats(context) if self.match_splats else None
+        steps = camera_sets.gathering(context, self.form, chosen, step=self.step, splats=splats)
+        return Filling(told("looking through the camera", steps))
+
+    def finish(self, context: bpy.types.Context, job: Filling[CameraSet]) -> None:
+        found = job.result()
+        write_cameras(found, bpy.path.abspath(self.filepath), self.form)
+        for sentence in camera_losses(found, self.form):
             self.report({"WARNING"}, sentence)
         self.report({"INFO"}, f"{pathlib.Path(self.filepath).name}: {len(found):,} cameras.")
-        return {"FINISHED"}
 
 
 CLASSES = (VIVANT_OT_cameras_import, VIVANT_OT_cameras_export)

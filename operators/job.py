@@ -86,6 +86,7 @@ class JobOperator:
 
     bl_options = {"REGISTER", "UNDO"}
     tick = TICK
+    _entry: Running | None = None
 
     def submit(self, context: bpy.types.Context) -> Job | Installation:
         raise NotImplementedError
@@ -122,8 +123,9 @@ class JobOperator:
         return self._apply(context, self._entry.job)
 
     def cancel(self, context: bpy.types.Context) -> None:
-        """Blender ends the operator: its window closes or another file is loaded."""
-        self._end(context)
+        """Blender ends the operator: its window closes, another file is loaded, or its file browser closes before it began."""
+        if self._entry:
+            self._end(context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:

@@ -46,10 +46,11 @@ FLAWS = (
 
 
 class With(NamedTuple):
-    """The one other selected object that an edit goes by: which it may be, and what to say where there is none."""
+    """The other selected object, or objects, that an edit goes by: which they may be, and what to say where there are none."""
 
     able: Callable[[bpy.types.Object], bool]
     ask: str
+    many: bool = False
 
 
 class SplatsEdit(InSlices):
@@ -69,16 +70,18 @@ class SplatsEdit(InSlices):
         if context.active_object.mode not in cls.modes:
             cls.poll_message_set("Leave Edit Mode first")
             return False
-        if cls.other and cls.selected(context) is None:
+        if cls.other and not cls.selected(context):
             cls.poll_message_set(cls.other.ask)
             return False
         return True
 
     @classmethod
-    def selected(cls, context: bpy.types.Context) -> bpy.types.Object | None:
-        """The one other object that the edit goes by."""
-        found = [one for one in context.selected_objects if one != context.active_object and cls.other and cls.other.able(one)]
-        return found[0] if len(found) == 1 else None
+    def selected(cls, context: bpy.types.Context) -> list[bpy.types.Object]:
+        """The other objects that the edit goes by; none where they are too many."""
+        if cls.other is None:
+            return []
+        found = [one for one in context.selected_objects if one != context.active_object and cls.other.able(one)]
+        return found if cls.other.many or len(found) == 1 else []
 
     def submit(self, context: bpy.types.Context) -> Filling[str]:
         return Filling(self.edit(context, context.active_object))
@@ -97,9 +100,13 @@ class VIVANT_OT_splats_apply(SplatsEdit, bpy.types.Operator):
     bl_idname = "vivant.splats_apply"
     bl_label = "Apply Transform to Splats"
 
-    location: bpy.props.BoolProperty(name="Location", default=True)
-    rotation: bpy.props.BoolProperty(name="Rotation", default=True)
-    scale: bpy.props.BoolProperty(name="Scale", default=True)
+    location: bpy.props.BoolProperty(
+        name="Location", default=True, description="Move the splats, and the object's origin to the world's"
+    )
+    rotation: bpy.props.BoolProperty(name="Rotation", default=True, description="Turn the splats, and the object back")
+    scale: bpy.props.BoolProperty(
+        name="Scale", default=True, description="Scale the splats, unevenly or mirrored too, and the object back to 1"
+    )
 
     def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
         yield from edits.applying(splats, self.location, self.rotation, self.scale)
@@ -112,7 +119,7 @@ class VIVANT_OT_splats_mirror(SplatsEdit, bpy.types.Operator):
     bl_idname = "vivant.splats_mirror"
     bl_label = "Mirror Splats"
 
-    axis: bpy.props.EnumProperty(name="Axis", items=AXES)
+    axis: bpy.props.EnumProperty(name="Axis", items=AXES, description="Across which plane the splats are mirrored")
     at_cursor: bpy.props.BoolProperty(name="At 3D Cursor", description="Mirror at the 3D cursor, not the object's origin")
 
     def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
@@ -127,17 +134,10 @@ class VIVANT_OT_splats_merge(SplatsEdit, bpy.types.Operator):
     bl_idname = "vivant.splats_merge"
     bl_label = "Merge Splats"
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if not super().poll(context):
-            return False
-        if not _others(context):
-            cls.poll_message_set("Select more than one object with splats")
-            return False
-        return True
+    other = With(pointclouds.is_splats, "Select more than one object with splats", many=True)
 
     def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
-        others = _others(context)
+        others = self.selected(context)
         count = len(others) + 1
         yield from edits.merging(splats, others)
         return f"{splats.name}: {count} objects merged, {len(splats.data.points):,} splats."
@@ -150,14 +150,16 @@ class VIVANT_OT_splats_select(SplatsEdit, bpy.types.Operator):
     bl_label = "Select Splats by Value"
     modes = {"OBJECT", "EDIT"}
 
-    measure: bpy.props.EnumProperty(name="By", items=MEASURES)
-    low: bpy.props.FloatProperty(name="From", default=0.0, precision=4)
-    high: bpy.props.FloatProperty(name="To", default=0.1, precision=4)
+    measure: bpy.props.EnumProperty(name="By", items=MEASURES, description="What the splats are selected by")
+    low: bpy.props.FloatProperty(name="From", default=0.0, precision=4, description="The least value that is selected")
+    high: bpy.props.FloatProperty(name="To", default=0.1, precision=4, description="The greatest value that is selected")
     colour: bpy.props.FloatVectorProperty(
         name="Colour", subtype="COLOR_GAMMA", default=(0.5, 0.5, 0.5), min=0.0, max=1.0, description="Display values"
     )
-    distance: bpy.props.FloatProperty(name="Distance", default=0.1, min=0.0, soft_max=1.7)
-    combine: bpy.props.EnumProperty(name="Selection", items=COMBINE)
+    distance: bpy.props.FloatProperty(
+        name="Distance", default=0.1, min=0.0, soft_max=1.7, description="How far from the colour, red, green and blue together"
+    )
+    combine: bpy.props.EnumProperty(name="Selection", items=COMBINE, description="What becomes of what is selected already")
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
@@ -186,13 +188,20 @@ class VIVANT_OT_splats_clean(SplatsEdit, bpy.types.Operator):
 
     action: bpy.props.EnumProperty(
         name="Then",
+        description="What becomes of the splats that are found",
         items=(
             ("SELECT", "Select", "Select them in Edit Mode, where Delete removes them"),
             ("DELETE", "Delete", "Remove them at once"),
         ),
         options={"SKIP_SAVE"},  # nobody who only looks should delete as they did before
     )
-    kinds: bpy.props.EnumProperty(name="Find", items=FLAWS, options={"ENUM_FLAG"}, default={item[0] for item in FLAWS})
+    kinds: bpy.props.EnumProperty(
+        name="Find",
+        items=FLAWS,
+        options={"ENUM_FLAG"},
+        default={item[0] for item in FLAWS},
+        description="What is looked for",
+    )
     gap: bpy.props.FloatProperty(
         name="Distance",
         default=Limits().gap,
@@ -220,40 +229,42 @@ class VIVANT_OT_splats_clean(SplatsEdit, bpy.types.Operator):
 
     def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
         found = yield from edits.finding_flaws(splats, Limits(gap=self.gap, share=self.share / 100))
-        chosen = np.any([found[kind] for kind in found if kind in self.kinds], axis=0) & np.ones(len(splats.data.points), bool)
+        none = np.zeros(len(splats.data.points), np.bool_)
+        chosen = np.any([none, *(found[kind] for kind in found if kind in self.kinds)], axis=0)
         counts = [f"{int(found[kind].sum()):,} {title.lower()}" for kind, title, *_ in FLAWS if kind in self.kinds]
         if self.action == "SELECT":
             show_selected(splats, chosen)
         else:
-            if splats.mode == "EDIT" and chosen.any():
+            shared = splats.mode == "EDIT"  # as Blender's own Delete there
+            if shared and chosen.any():
                 bpy.ops.object.mode_set(mode="OBJECT")
-            edits.keep(splats, ~chosen)
+            edits.keep(splats, ~chosen, shared)
         return (
             f"{int(chosen.sum()):,} splats {self.action.lower().removesuffix('e')}ed: {', '.join(counts) or 'no kind chosen'}."
         )
 
 
 class VIVANT_OT_splats_crop(SplatsEdit, bpy.types.Operator):
-    """Delete the splats outside (or inside) the other selected object, a closed mesh, as they stand at this frame"""
+    """Delete the splats outside (or inside) the other selected objects, closed meshes, as they stand at this frame"""
 
     bl_idname = "vivant.splats_crop"
     bl_label = "Crop Splats by Object"
 
     keep: bpy.props.EnumProperty(
         name="Keep",
-        items=(("INSIDE", "Inside", "Delete what is outside"), ("OUTSIDE", "Outside", "Delete what is inside")),
+        description="Which splats stay",
+        items=(("INSIDE", "Inside", "Delete what is in none of them"), ("OUTSIDE", "Outside", "Delete what is in any of them")),
     )
 
-    other = With(lambda one: one.type == "MESH", "Select one closed mesh first and the splats last")
+    other = With(lambda one: one.type == "MESH", "Select closed meshes first and the splats last", many=True)
 
     def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
-        body = self.selected(context)
-        count = yield from edits.cropping(splats, body, context.scene, self.keep == "INSIDE")
+        count = yield from edits.cropping(splats, self.selected(context), context.scene, self.keep == "INSIDE")
         return f"{splats.name}: {count:,} splats deleted, {len(splats.data.points):,} left."
 
 
 class VIVANT_OT_splats_tint(SplatsEdit, bpy.types.Operator):
-    """Grade the splats' colours from every direction; in Edit Mode those of the selected ones"""
+    """Grade the splats' colours from every direction; in Edit Mode of the selected ones, for all objects that share them"""
 
     bl_idname = "vivant.splats_tint"
     bl_label = "Tint Splats"
@@ -262,9 +273,11 @@ class VIVANT_OT_splats_tint(SplatsEdit, bpy.types.Operator):
     colour: bpy.props.FloatVectorProperty(
         name="Tint", subtype="COLOR_GAMMA", default=(1.0, 1.0, 1.0), min=0.0, soft_max=1.0, description="Multiplies colours"
     )
-    brightness: bpy.props.FloatProperty(name="Brightness", default=1.0, min=0.0, soft_max=2.0)
-    contrast: bpy.props.FloatProperty(name="Contrast", default=1.0, min=0.0, soft_max=2.0)
-    saturation: bpy.props.FloatProperty(name="Saturation", default=1.0, min=0.0, soft_max=2.0)
+    brightness: bpy.props.FloatProperty(name="Brightness", default=1.0, min=0.0, soft_max=2.0, description="Multiplies colours")
+    contrast: bpy.props.FloatProperty(
+        name="Contrast", default=1.0, min=0.0, soft_max=2.0, description="Moves colours away from middle grey, or towards it"
+    )
+    saturation: bpy.props.FloatProperty(name="Saturation", default=1.0, min=0.0, soft_max=2.0, description="0 is grey")
     opacity: bpy.props.FloatProperty(name="Opacity", default=1.0, min=0.0, soft_max=2.0, description="Multiplies opacities")
 
     def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
@@ -286,7 +299,7 @@ class VIVANT_OT_splats_deform(SplatsEdit, bpy.types.Operator):
     )
 
     def edit(self, context: bpy.types.Context, splats: bpy.types.Object) -> edits.Steps[str]:
-        deformer = self.selected(context)
+        (deformer,) = self.selected(context)
         yield from edits.deforming(splats, deformer)
         return f"{splats.name}: deformed as {deformer.name} is at this frame."
 
@@ -299,6 +312,7 @@ class VIVANT_OT_splats_proxy(SplatsEdit, bpy.types.Operator):
 
     purpose: bpy.props.EnumProperty(
         name="For",
+        description="What the mesh stands for the splats in",
         items=(
             ("SHADOW", "Shadow", "Casts the splats' shadow on other objects; no camera sees it"),
             ("COLLISION", "Collision", "Cloth and particles collide with it; no render shows it"),
@@ -322,11 +336,6 @@ def show_selected(splats: bpy.types.Object, chosen: edits.Mask) -> None:
     edits.select(splats, chosen)
     if splats.mode == "OBJECT":
         bpy.ops.object.mode_set(mode="EDIT")
-
-
-def _others(context: bpy.types.Context) -> list[bpy.types.Object]:
-    """Selected splats besides the active ones."""
-    return [other for other in context.selected_objects if other != context.active_object and pointclouds.is_splats(other)]
 
 
 CLASSES = (

@@ -15,6 +15,7 @@ from ..backends.common.errors import Cancelled, VivantError
 from ..backends.gaussian.cloud import SplatCloud
 from ..scene import exports, pointclouds
 from . import splats_io
+from .texts import megabytes, paragraph
 
 # A test holds these to the table of formats: loading that would make Blender start more slowly.
 FORMS = (
@@ -62,9 +63,10 @@ class VIVANT_OT_splats_export(bpy.types.Operator, ExportHelper):
     filename_ext = ""
     check_extension = None
     filter_glob: bpy.props.StringProperty(default=splats_io.SHOWN, options={"HIDDEN"})
-    form: bpy.props.EnumProperty(name="Format", items=FORMS)
+    form: bpy.props.EnumProperty(name="Format", items=FORMS, description="The kind of file, which its name follows")
     motion: bpy.props.EnumProperty(
         name="Motion",
+        description="What is written of splats that move",
         items=(
             (exports.MOTION, "With Motion", "The whole clip, where the format can hold it"),
             (exports.FRAME, "Current Frame", "The splats as they are at the current frame"),
@@ -95,9 +97,14 @@ class VIVANT_OT_splats_export(bpy.types.Operator, ExportHelper):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return bool(chosen(context))
+        if chosen(context):
+            return True
+        cls.poll_message_set("Select splats")
+        return False
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        global _lost
+        _lost = None, ()  # the splats may be others since the last dialog
         scene = context.scene
         self.frame_start, self.frame_end = scene.frame_start, scene.frame_end
         self.filepath = retitled(self.filepath or chosen(context)[0].name, self.form, "splats")  # type: ignore[has-type]
@@ -130,7 +137,7 @@ class VIVANT_OT_splats_export(bpy.types.Operator, ExportHelper):
             box = layout.box()
             box.label(text="Not in the File", icon="INFO")
             for sentence in lost:
-                splats_io.wrapped(box, context, sentence)
+                paragraph(box, context, sentence)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         splats, path = chosen(context), pathlib.Path(bpy.path.abspath(self.filepath))
@@ -222,7 +229,7 @@ class VIVANT_OT_splats_export(bpy.types.Operator, ExportHelper):
     def _finish(self, path: pathlib.Path) -> set[str]:
         for sentence in self._said:
             self.report({"WARNING"}, sentence)
-        size = f", {path.stat().st_size / 1e6:,.1f} MB" if path.is_file() else ""
+        size = f", {megabytes(path.stat().st_size)}" if path.is_file() else ""
         self.report({"INFO"}, f"{path.name} is written{size}.")
         return {"FINISHED"}
 

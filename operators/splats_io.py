@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import pathlib
-import textwrap
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import bpy
 from bpy_extras.io_utils import ImportHelper
 
-from ..backends.common.errors import VivantError
+from ..backends.common.errors import Cancelled, VivantError
 from ..backends.gaussian.cloud import SplatCloud
 from ..scene import pointclouds
+from .texts import paragraph
 
 if TYPE_CHECKING:
     from ..backends.gaussian.formats import Overrides
@@ -64,10 +64,12 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
         description="Length of a moving capture, which files do not say; 0: as many as a sequence has, else 50",
     )
 
+    # overrides are for this file: the next one, dropped in with their panel folded, would be turned or tinted unseen
     axes: bpy.props.EnumProperty(
         name="Axes",
         items=(("AUTO", "Automatic", "As the file or its format says"), *AXES),
         description="Which way is up, where the capture lies on its side or stands on its head",
+        options={"SKIP_SAVE"},
     )
     activation: bpy.props.EnumProperty(
         name="Numbers",
@@ -77,21 +79,25 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
             ("activated", "Ready to Draw", "Opacities from 0 to 1 and sizes in the scene's units, as some converters write"),
         ),
         description="How a PLY means its opacities and sizes; try the other where splats are giant or see-through blobs",
+        options={"SKIP_SAVE"},
     )
     colour_space: bpy.props.EnumProperty(
-        name="Colors",
+        name="Colours",
         items=(
             ("AUTO", "Automatic", "As the file says, else sRGB"),
-            ("display", "sRGB", "Colors as on a screen: what trainers make of photographs"),
+            ("display", "sRGB", "Colours as on a screen: what trainers make of photographs"),
             ("linear", "Linear Rec. 709", "Linear light, trained on renders or raw photographs"),
         ),
-        description="What the colors are, where they look washed out or too dark",
+        description="What the colours are, where they look washed out or too dark",
+        options={"SKIP_SAVE"},
     )
-    set_times: bpy.props.BoolProperty(name="Set Time Range", description="Say which times of a moving capture are played")
+    set_times: bpy.props.BoolProperty(
+        name="Set Time Range", description="Say which times of a moving capture are played", options={"SKIP_SAVE"}
+    )
     first_time: bpy.props.FloatProperty(name="First Time", default=0.0, description="In the file's own unit, mostly 0 to 1")
     last_time: bpy.props.FloatProperty(name="Last Time", default=1.0, description="In the file's own unit, mostly 0 to 1")
-    opacities: bpy.props.EnumProperty(name="Network: Opacity", items=_CHANGES, description=_LOST)
-    colours: bpy.props.EnumProperty(name="Network: Color", items=_CHANGES, description=_LOST)
+    opacities: bpy.props.EnumProperty(name="Opacity", items=_CHANGES, description=_LOST, options={"SKIP_SAVE"})
+    colours: bpy.props.EnumProperty(name="Colour", items=_CHANGES, description=_LOST, options={"SKIP_SAVE"})
 
     _timer: bpy.types.Timer | None = None
 
@@ -106,7 +112,7 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
         header.label(text="Overrides")
         if body is None:
             return
-        wrapped(body, context, "For files that do not say what they mean. Leave these alone while the splats look right.")
+        paragraph(body, context, "For files that do not say what they mean. Leave these alone while the splats look right.")
         for name in ("axes", "activation", "colour_space"):
             body.prop(self, name)
         body.prop(self, "set_times")
@@ -115,6 +121,7 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
             column.prop(self, "first_time")
             column.prop(self, "last_time")
         column = body.column(align=True)
+        column.label(text="Moved by the Network")
         column.prop(self, "opacities")
         column.prop(self, "colours")
 
@@ -155,9 +162,9 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
         return {"RUNNING_MODAL"}
 
     def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        if event.type == "ESC":
+        if event.type == "ESC" and event.value == "PRESS":  # to let go of it may end what was stopped before
             self._stop(context)
-            return {"CANCELLED"}
+            return self._fail(Cancelled("The import was stopped; nothing has changed."))
         if event.type != "TIMER" or not self._reading.done():
             return {"PASS_THROUGH"}
         self._stop(context)
@@ -179,11 +186,12 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
 
     def _stop(self, context: bpy.types.Context) -> None:
         context.window_manager.event_timer_remove(self._timer)
-        context.workspace.status_text_set(None)
+        if context.workspace:  # not while another file is loaded
+            context.workspace.status_text_set(None)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _fail(self, error: VivantError) -> set[str]:
-        self.report({"ERROR"}, str(error))
+        self.report({"WARNING"} if isinstance(error, Cancelled) else {"ERROR"}, str(error))
         return {"CANCELLED"}
 
     def _finish(self, context: bpy.types.Context, clouds: list[SplatCloud]) -> set[str]:
@@ -197,14 +205,6 @@ class VIVANT_OT_splats_import(bpy.types.Operator, ImportHelper):
             for warning in warnings_of(cloud):
                 self.report({"WARNING"}, warning)
         return {"FINISHED"}
-
-
-def wrapped(layout: bpy.types.UILayout, context: bpy.types.Context, text: str) -> None:
-    """Text in as many lines as a sidebar's width asks for; labels do not wrap."""
-    column = layout.column(align=True)
-    column.scale_y = 0.8
-    for line in textwrap.wrap(text, max(24, int(context.region.width / context.preferences.system.ui_scale / 7.2) - 5)):
-        column.label(text=line)
 
 
 def describe(made: bpy.types.Object, cloud: SplatCloud) -> str:

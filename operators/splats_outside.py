@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps splats in their file instead of the .blend, and finds the file again; reading happens in a thread."""
+"""Keeps splats in their file instead of the .blend, and finds the file again; a thread reads and writes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import bpy
 from bpy_extras.io_utils import ExportHelper, ImportHelper
@@ -17,20 +18,22 @@ from ..engine.progress import State
 from ..scene import columns, outside, playback, pointclouds
 from .job import JobOperator
 
+Result = TypeVar("Result")
 
-class Reading:
-    """A file that a thread reads, as `JobOperator` follows jobs.  What was begun is read to its end, but nobody waits."""
+
+class InThread(Generic[Result]):
+    """Work of a thread, as `JobOperator` follows jobs: it is told of its progress, which raises where it is to stop."""
 
     warnings: tuple[str, ...] = ()
 
-    def __init__(self, read: Callable[[], SplatCloud], what: str) -> None:
-        self._pool = ThreadPoolExecutor(1, "vivant reads")
-        self._future = self._pool.submit(read)
+    def __init__(self, work: Callable[[Callable[[int, int], None]], Result], note: str) -> None:
+        self._pool = ThreadPoolExecutor(1, "vivant files")
         self._stopped = False
-        self.progress = State(note=f"Reading {what}")
+        self.progress = State(note=note)
+        self._future = self._pool.submit(work, self._told)
 
     def poll(self) -> bool:
-        return self._stopped or self._future.done()
+        return self._future.done()
 
     def wait(self, seconds: float) -> bool:
         wait_for([self._future], seconds)
@@ -40,12 +43,29 @@ class Reading:
         self._stopped = True
 
     def kill(self) -> None:
+        if not self._future.done():
+            self.cancel()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def result(self) -> Result:
+        return self._future.result()
+
+    def _told(self, done: int, total: int) -> None:
+        if self._stopped:
+            raise Cancelled("Nothing was changed.")
+        self.progress = State(done, total, note=self.progress.note)
+
+
+class Reading(InThread[SplatCloud]):
+    """A file that is read: what was begun is read to its end, but nobody waits."""
+
+    def poll(self) -> bool:
+        return self._stopped or super().poll()
 
     def result(self) -> SplatCloud:
         if self._stopped:
             raise Cancelled("Nothing was changed.")
-        return self._future.result()
+        return super().result()
 
 
 class Outside(JobOperator):
@@ -60,7 +80,7 @@ class Outside(JobOperator):
         self._name = splats.name
         self._path = self.path(splats)
         path, overrides = self._path, pointclouds.facts_of(splats).get("overrides", {})
-        return Reading(lambda: outside.read(path, overrides), path.name)
+        return Reading(lambda told: outside.read(path, overrides), f"Reading {path.name}")
 
     def finish(self, context: bpy.types.Context, job: Reading) -> None:
         if splats := bpy.data.objects.get(self._name):
@@ -120,12 +140,11 @@ class VIVANT_OT_splats_find(Outside, bpy.types.Operator, ImportHelper):
         outside.find(splats, self._path, cloud)
 
 
-class VIVANT_OT_splats_save_outside(bpy.types.Operator, ExportHelper):
+class VIVANT_OT_splats_save_outside(JobOperator, bpy.types.Operator, ExportHelper):
     """Write the splats as they are to a file beside the .blend, and keep them there"""
 
     bl_idname = "vivant.splats_save_outside"
     bl_label = "Save Outside"
-    bl_options = {"REGISTER", "UNDO"}
 
     filename_ext = ".ply"
     filter_glob: bpy.props.StringProperty(default="*.ply", options={"HIDDEN"})
@@ -141,14 +160,19 @@ class VIVANT_OT_splats_save_outside(bpy.types.Operator, ExportHelper):
         return {"RUNNING_MODAL"}
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        splats = context.active_object
-        try:
-            outside.save(splats, Path(bpy.path.abspath(self.filepath)))
-        except VivantError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        self.report({"INFO"}, f"{splats.name} is in {Path(self.filepath).name}; the .blend only says where that is.")
-        return {"FINISHED"}
+        blocking = bpy.app.background or context.window is None
+        return JobOperator.execute(self, context) if blocking else JobOperator.invoke(self, context, None)
+
+    def submit(self, context: bpy.types.Context) -> InThread[outside.Written]:
+        splats, path = context.active_object, Path(bpy.path.abspath(self.filepath))
+        self._name = splats.name
+        return InThread(outside.writing(splats, path), f"Writing {path.name}")
+
+    def finish(self, context: bpy.types.Context, job: InThread[outside.Written]) -> None:
+        written = job.result()
+        if splats := bpy.data.objects.get(self._name):
+            outside.take_saved(splats, written)
+            self.report({"INFO"}, f"{splats.name} is in {written.path.name}; the .blend only says where that is.")
 
 
 class VIVANT_OT_splats_bring_in(bpy.types.Operator):

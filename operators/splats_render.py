@@ -14,7 +14,18 @@ from .job import JobOperator, engine
 from .series import Series
 
 
-class VIVANT_OT_splats_render(JobOperator, bpy.types.Operator):
+class InScene:
+    """Mixin: an operator on all splats of a scene."""
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if any(pointclouds.is_splats(candidate) for candidate in context.scene.objects):
+            return True
+        cls.poll_message_set("This scene has no splats")
+        return False
+
+
+class VIVANT_OT_splats_render(InScene, JobOperator, bpy.types.Operator):
     """Draw all visible splats through the scene's camera, exactly, into a new image or into files for the compositor"""
 
     bl_idname = "vivant.splats_render"
@@ -26,7 +37,7 @@ class VIVANT_OT_splats_render(JobOperator, bpy.types.Operator):
         description="Write a multilayer EXR instead of an image: colour, mean depth and nearest depth for the compositor. "
         "# stand for the frame's digits",
         subtype="FILE_PATH",
-        options={"SKIP_SAVE"},
+        options={"SKIP_SAVE", "OUTPUT_PATH", "PATH_SUPPORTS_BLEND_RELATIVE"},
     )
     animation: bpy.props.BoolProperty(  # type: ignore[valid-type]
         name="Animation",
@@ -38,10 +49,6 @@ class VIVANT_OT_splats_render(JobOperator, bpy.types.Operator):
         description="Leave out what lies behind the scene's other objects, so that the plate fits over their render",
         default=True,
     )
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return any(pointclouds.is_splats(candidate) for candidate in context.scene.objects)
 
     def submit(self, context: bpy.types.Context) -> Job | Series:
         scene = context.scene
@@ -82,7 +89,7 @@ def _begin(
     return engine(context).submit("splats.render", *plates.request(scene, view_layer, hide, path))
 
 
-class VIVANT_OT_splats_together(bpy.types.Operator):
+class VIVANT_OT_splats_together(InScene, bpy.types.Operator):
     """Sort the splats of all visible objects among each other in EEVEE, where they interpenetrate"""
 
     bl_idname = "vivant.splats_together"
@@ -93,10 +100,6 @@ class VIVANT_OT_splats_together(bpy.types.Operator):
         name="Separate", description="Let every object draw its own splats again"
     )
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return any(pointclouds.is_splats(candidate) for candidate in context.scene.objects)
-
     def execute(self, context: bpy.types.Context) -> set[str]:
         if self.separate:
             together.separate(context.scene)
@@ -105,7 +108,7 @@ class VIVANT_OT_splats_together(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class VIVANT_OT_display_setup(bpy.types.Operator):
+class VIVANT_OT_display_setup(InScene, bpy.types.Operator):
     """Set the scene up so that splats alone look exactly as they were trained: display values, view transform Raw"""
 
     bl_idname = "vivant.display_setup"

@@ -7,6 +7,7 @@ import bpy
 
 from ..backends.common.errors import VivantError
 from ..scene import columns, pointclouds, sizes
+from .texts import megabytes
 
 
 def _editable(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
@@ -53,7 +54,7 @@ class VIVANT_OT_splats_limit_degree(bpy.types.Operator):
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         now = columns.bytes_of(splats.data)
-        left = f"{(now + freed) / 1e6:,.1f} MB became {now / 1e6:,.1f} MB"
+        left = f"{megabytes(now + freed)} became {megabytes(now)}"
         self.report({"INFO"}, f"{splats.name}: SH degree {before} became {self.degree}, {left}.")
         return {"FINISHED"}
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import bpy
 
+from ..operators.texts import paragraph
 from ..scene import phases
-from .sidebar import Tab, paragraph
+from .sidebar import Tab
 
 
 class VIVANT_PT_phase(Tab, bpy.types.Panel):

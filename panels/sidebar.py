@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import bpy
 
 from .. import preferences
 from ..operators import job as jobs
-from ..operators import retarget
-from ..scene import compat, drawing, pointclouds, sizes, takes
+from ..operators import retarget, splats_io
+from ..operators.texts import megabytes, paragraph
+from ..scene import compat, drawing, outside, pointclouds, sizes, takes
 from . import menus
 
 ROOT = preferences.__package__
+AXES = {code: title for code, title, _ in splats_io.AXES}
 
 
 class Tab:
@@ -22,21 +22,6 @@ class Tab:
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
     bl_category = "Vivant"
-
-
-def paragraph(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str = "NONE") -> None:
-    """Text in as many lines as the sidebar's width asks for; labels do not wrap."""
-    scale = context.preferences.system.ui_scale or 1.0
-    characters = max(16, int(context.region.width / scale / 7.2) - 7)
-    column = layout.column(align=True)
-    column.scale_y = 0.8
-    for index, line in enumerate(textwrap.wrap(text, characters)):
-        column.label(text=line, icon=icon if index == 0 else "BLANK1" if icon != "NONE" else "NONE")
-
-
-def megabytes(count: int) -> str:
-    """Bytes for a panel."""
-    return f"{count / 1e6:,.1f} MB"
 
 
 class VIVANT_PT_jobs(Tab, bpy.types.Panel):
@@ -68,7 +53,7 @@ class VIVANT_PT_start(Tab, bpy.types.Panel):
         column.scale_y = 1.3
         column.operator("vivant.splats_import", text="Import Splats…", icon="IMPORT")
         column.operator("vivant.splats_stream", text="Stream Large Capture…", icon="FILE_CACHE")
-        paragraph(self.layout, context, "Or drop a .ply, .splat, .spz or .splatv file into the viewport.")
+        paragraph(self.layout, context, "Or drop a splat file, such as a .ply or .spz, into the viewport.")
         self.layout.separator()
         paragraph(self.layout, context, "Select splats to play, colour and render them.", icon="POINTCLOUD_DATA")
         paragraph(self.layout, context, "Select an armature with key poses to fill the gap between them.", icon="ARMATURE_DATA")
@@ -90,7 +75,8 @@ class VIVANT_PT_splats(Tab, bpy.types.Panel):
         rows = {
             "Splats": count,
             "Format": facts.get("format"),
-            "Axes": facts.get("axes"),
+            "Motion": facts.get("moves_by"),
+            "Axes": AXES.get(facts.get("axes"), facts.get("axes")),
             "In the .blend": megabytes(takes_up.inside),
             "Other files": takes_up.outside and megabytes(takes_up.outside),
             "Graphics card": megabytes(takes_up.card),
@@ -106,7 +92,10 @@ class VIVANT_PT_splats(Tab, bpy.types.Panel):
                 paragraph(box, context, f"{name} ({number:,})", icon="TOOL_SETTINGS")
             for warning in facts.get("warnings", ()):
                 paragraph(box, context, warning, icon="ERROR")
-        column.operator("vivant.splats_export", text="Export Splats…", icon="EXPORT")
+        if outside.is_missing(splats):  # the panel Storage, which says why, may be folded
+            paragraph(self.layout, context, outside.reason(splats), icon="ERROR")
+            self.layout.operator("vivant.splats_find", text="Find File…", icon="FILEBROWSER")
+        self.layout.operator("vivant.splats_export", text="Export Splats…", icon="EXPORT")
 
 
 class VIVANT_PT_splats_look(Tab, bpy.types.Panel):

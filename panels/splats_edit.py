@@ -25,7 +25,7 @@ class VIVANT_PT_splats_edit(Tab, bpy.types.Panel):
         column.operator("vivant.splats_merge", text="Merge Selected Objects", icon="AUTOMERGE_ON")
         column = self.layout.column(align=True)
         column.operator("vivant.splats_select", text="Select by Value", icon="RESTRICT_SELECT_OFF")
-        column.operator("vivant.splats_clean", text="Clean Up…", icon="BRUSH_DATA")
+        column.operator("vivant.splats_clean", text="Clean Up", icon="BRUSH_DATA")
         column.operator("vivant.splats_crop", text="Crop by Object", icon="MOD_BOOLEAN")
         column.operator("vivant.splats_tint", text="Tint", icon="COLOR")
         column = self.layout.column(align=True)

@@ -3,8 +3,9 @@
 
 import bpy
 
+from ..operators.texts import megabytes, paragraph
 from ..scene import columns, outside, pointclouds
-from .sidebar import Tab, megabytes, paragraph
+from .sidebar import Tab
 
 
 class VIVANT_PT_splats_outside(Tab, bpy.types.Panel):
@@ -25,18 +26,21 @@ class VIVANT_PT_splats_outside(Tab, bpy.types.Panel):
             layout.operator("vivant.splats_save_outside", text="Save Outside…", icon="EXPORT")
             return
         name = outside.place_of(splats).name
-        if outside.is_missing(splats):
-            said = outside.trouble.get(splats.name, f"The splats in '{name}' were not read yet.")
-            paragraph(layout, context, said, icon="ERROR")
+        missing = outside.is_missing(splats)
+        if missing:
+            paragraph(layout, context, outside.reason(splats), icon="ERROR")
         elif outside.is_edited(splats):
             paragraph(layout, context, f"Edited since '{name}' was read, so they are saved in the .blend.", icon="INFO")
             layout.operator("vivant.splats_save_outside", text="Save Outside…", icon="EXPORT")
         else:
             paragraph(layout, context, f"{size} stay in '{name}' and are read when this .blend is opened.", icon="FILE_FOLDER")
         layout.operator("vivant.splats_find", text="Find File…", icon="FILEBROWSER")
-        newer = layout.operator("vivant.splats_find", text="Take New Version", icon="FILE_REFRESH")
+        text = "Read Again" if missing else "Take New Version"
+        newer = layout.operator("vivant.splats_find", text=text, icon="FILE_REFRESH")
         newer.filepath, newer.browse = str(outside.place_of(splats)), False
-        layout.operator("vivant.splats_bring_in", icon="PACKAGE")
+        row = layout.row()
+        row.enabled = not missing
+        row.operator("vivant.splats_bring_in", icon="PACKAGE")
 
 
 CLASSES = (VIVANT_PT_splats_outside,)

@@ -5,8 +5,9 @@ import bpy
 
 from ..backends.gaussian.motion.timing import INPUTS
 from ..operators import splats_playback
+from ..operators.texts import megabytes, paragraph
 from ..scene import clips, compat, playback, pointclouds
-from .sidebar import Tab, megabytes, paragraph
+from .sidebar import Tab
 
 
 class VIVANT_PT_splats_motion(Tab, bpy.types.Panel):

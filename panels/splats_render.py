@@ -3,8 +3,9 @@
 
 import bpy
 
-from ..scene import plates, pointclouds, together
-from .sidebar import Tab, paragraph
+from ..operators.texts import paragraph
+from ..scene import colour, plates, pointclouds, together
+from .sidebar import Tab
 
 
 class VIVANT_PT_splats_render(Tab, bpy.types.Panel):
@@ -19,7 +20,11 @@ class VIVANT_PT_splats_render(Tab, bpy.types.Panel):
         layout, scene = self.layout, context.scene
         if scene.camera is None:
             paragraph(layout, context, "Add a camera: every picture is seen through it.", icon="ERROR")
+            layout.operator("vivant.cameras_import", text="Import Cameras…", icon="OUTLINER_DATA_CAMERA")
         paragraph(layout, context, "F12 draws the splats among meshes and lights, by EEVEE or Cycles.", icon="RENDER_STILL")
+        if context.engine == "CYCLES" and (layers := scene.cycles.transparent_max_bounces) < colour.LAYERS:
+            paragraph(layout, context, f"Cycles sees through {layers} splats on a ray; what is behind is black.", icon="ERROR")
+            layout.prop(scene.cycles, "transparent_max_bounces", text="Splats on a Ray")
         layout.operator("vivant.display_setup", icon="COLOR")
         self._sorting(context)
         layout.separator()

@@ -6,8 +6,9 @@ from __future__ import annotations
 import bpy
 
 from ..backends.motion.report import Quality
+from ..operators.texts import paragraph
 from ..scene import generated, ghosts, planted, takes
-from .sidebar import Tab, paragraph
+from .sidebar import Tab
 
 STILL = {"amplitude": 1, "tempo": 1, "shift": 0}  # sliders that change nothing
 

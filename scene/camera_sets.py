@@ -7,7 +7,7 @@ That is the cloud they were taken of, or an empty.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -99,18 +99,19 @@ def add(
     return made, warnings
 
 
-def gather(
+def gathering(
     context: bpy.types.Context,
     form: str,
     objects: Sequence[bpy.types.Object] | None = None,
     frame_range: tuple[int, int] | None = None,
     step: int = 1,
     splats: bpy.types.Object | None = None,
-) -> CameraSet:
+) -> Generator[float, None, CameraSet]:
     """What a file of one of FORMATS is to say: cameras as they stand now, or the scene's camera at every step-th frame.
 
     objects: cameras, at the current frame; the scene's camera over frame_range (the scene's when None) otherwise, with
     names as of the rendered pictures.  splats: the cloud whose coordinates are wanted; the format's own upright ones else.
+    Yields the share of frames that the scene has been set to, and sets it back at the end.
     Raises VivantError for a scene without camera, panoramic cameras and a cloud whose scale is uneven or mirrored.
     """
     scene = context.scene
@@ -130,6 +131,7 @@ def gather(
     fps = scene.render.fps / scene.render.fps_base
     try:
         for frame in range(first, last + 1, max(step, 1)):
+            yield (frame - first) / (last - first + 1)
             scene.frame_set(frame)
             taken = cameras.read(scene.camera, scene, context.evaluated_depsgraph_get())
             time = _time_at(form, frame, first, last, fps, splats)

@@ -5,6 +5,9 @@ import bpy
 
 from . import compat, pointclouds
 
+LAYERS = 1024
+"""Splats that Cycles sees through on one ray at most: each is a transparent bounce."""
+
 
 def display_blending(scene: bpy.types.Scene) -> None:
     """Set a scene of splats alone up so that renders blend and show colours exactly as they were trained.
@@ -23,15 +26,9 @@ def display_blending(scene: bpy.types.Scene) -> None:
     scene.eevee.taa_render_samples = 1
     scene.eevee.use_shadows = False
     scene.eevee.use_raytracing = False
-    cycles = scene.cycles
-    cycles.samples = 1
-    cycles.use_denoising = cycles.use_adaptive_sampling = False
-    # a box is always a whole pixel wide: several samples would blur what is defined at the centre
-    cycles.pixel_filter_type, cycles.filter_width = "GAUSSIAN", 0.01
-    enough_layers(scene)
-
-
-def enough_layers(scene: bpy.types.Scene) -> None:
-    """Let Cycles see through as many splats on one ray as it can: each is a transparent bounce."""
-    scene.cycles.transparent_max_bounces = 1024
-    scene.cycles.min_transparent_bounces = 1024
+    if cycles := getattr(scene, "cycles", None):  # an add-on, which may be switched off
+        cycles.samples = 1
+        cycles.use_denoising = cycles.use_adaptive_sampling = False
+        # a box is always a whole pixel wide: several samples would blur what is defined at the centre
+        cycles.pixel_filter_type, cycles.filter_width = "GAUSSIAN", 0.01
+        cycles.transparent_max_bounces = cycles.min_transparent_bounces = LAYERS

@@ -149,7 +149,7 @@ def _read(
         before is not None
         and before.origins == origins
         and all(map(np.array_equal, before.rows, rows))
-        and np.array_equal(before.columns[3][:, :3], base[:, :3])
+        and all(map(np.array_equal, before.columns[3].T[:3], base.T[:3]))  # by columns: a fifth of the time
     )
     if bright and all(map(np.array_equal, before.columns, columns)):
         before.version = version
@@ -163,7 +163,7 @@ def _read(
     kept = np.flatnonzero(base[:, 3] >= ALPHA_MIN)
     owners = np.repeat(np.arange(len(clouds), dtype=np.float32), sizes)
     shape = rasteriser.pack_shape(means, quats, scales, base[:, 3], owners)
-    places = np.split(means[kept], np.searchsorted(kept, np.cumsum(sizes)[:-1]))
+    places = np.split(means.take(kept, axis=0), np.searchsorted(kept, np.cumsum(sizes)[:-1]))
     points = sorting.Points(kept.astype(np.float32), places)
     return Gathered(version, columns, rows, whole, origins, rasteriser.Splats(shape, radiance, bands), points)
 
@@ -276,7 +276,7 @@ def _redraw(
     if view.shown == wanted and view.depth is not None and np.array_equal(view.depth, depth):
         return
     occluders = gpu.types.GPUTexture(view.size, format="R32F", data=depth)
-    with view.framebuffer.bind():
+    with view.framebuffer.bind():  # type: ignore[func-returns-value]
         view.framebuffer.clear(color=(0, 0, 0, 0))
         rasteriser.draw(gathered.splats, view.order.texture, view.order.count, poses, projection, view.size, occluders)
     view.shown, view.depth = wanted, depth

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Edits of splat objects: what is gathered from Blender, and where the edited cloud goes.
 
-Data stay in the capture's own axes, which the object's matrix puts upright; an edit writes into the object's datablock,
-or into a copy of it where other objects share it.  What can take long comes in steps that say what is done: closed before
+Data stay in the capture's own axes, which the object's matrix puts upright.  Of splats that objects share an edit in
+Object Mode gives the object its own, because it depends on where that stands; one in Edit Mode changes them for all, as
+Blender's own do there.  What can take long comes in steps that say what is done: closed before
 their end they have changed nothing; `common.steps.at_once` runs them to it.
 """
 
@@ -30,7 +31,7 @@ from ..backends.gaussian.edit.merge import merged
 from ..backends.gaussian.edit.pieces import in_pieces
 from ..backends.gaussian.motion import FAMILIES
 from ..backends.gaussian.motion.timing import INPUTS
-from . import columns, compat, pointclouds, warps
+from . import clips, columns, compat, pointclouds, warps
 
 Mask = NDArray[np.bool_]
 Result = TypeVar("Result")
@@ -64,11 +65,13 @@ def applying(splats: bpy.types.Object, location: bool = True, rotation: bool = T
     applied = upright.inverted() @ stays.inverted() @ placed @ upright
     cloud = yield from _piecewise("applying", splats, lambda part: transformed(part, _array(applied)))
     overwrite(splats, cloud)
-    children = [(child, child.matrix_world.copy()) for child in splats.children]
-    splats.matrix_world = stays @ upright
+    world = splats.matrix_world.copy()
+    if splats.parent:  # one that is stretched shears what is in it, which place, turn and size cannot undo
+        splats.matrix_parent_inverse @= splats.matrix_basis @ world.inverted()
+    splats.matrix_basis = stays @ upright
     bpy.context.view_layer.update()
-    for child, world in children:
-        child.matrix_world = world
+    for child in splats.children:
+        child.matrix_parent_inverse = splats.matrix_world.inverted() @ world @ child.matrix_parent_inverse
 
 
 def mirroring(splats: bpy.types.Object, axis: str, about: Sequence[float]) -> Steps[None]:
@@ -132,20 +135,33 @@ def recolour(
     overwrite(splats, colour.faded(cloud, opacity, where))
 
 
-def cropping(splats: bpy.types.Object, body: bpy.types.Object, scene: bpy.types.Scene, keep_inside: bool = True) -> Steps[int]:
-    """Delete the splats whose centres, as they stand at the scene's frame, are outside a closed mesh (or inside it).
+def cropping(
+    splats: bpy.types.Object, bodies: Sequence[bpy.types.Object], scene: bpy.types.Scene, keep_inside: bool = True
+) -> Steps[int]:
+    """Delete the splats whose centres, as they stand at the scene's frame, are outside all closed meshes (or inside any).
 
-    Returns how many were deleted.  Raises VivantError for anything but a closed mesh, and where nothing would be left.
+    Returns how many were deleted.  Raises VivantError for anything but closed meshes, and where nothing would be left.
     """
     check_editable(splats)
-    within = yield from enclosed_by(splats, body, scene)
+    within = yield from enclosed_by(splats, bodies, scene)
     return keep(splats, within if keep_inside else ~within)
 
 
-def enclosed_by(splats: bpy.types.Object, body: bpy.types.Object, scene: bpy.types.Scene) -> Steps[Mask]:
-    """Which splats (N,) lie inside a closed mesh object, modifiers included, at the scene's frame."""
+def enclosed_by(splats: bpy.types.Object, bodies: Sequence[bpy.types.Object], scene: bpy.types.Scene) -> Steps[Mask]:
+    """Which splats (N,) lie inside any of closed mesh objects, modifiers included, at the scene's frame."""
+    if _singular(splats.matrix_world):
+        raise VivantError(f"'{splats.name}' is flattened: its scale is zero along an axis.", "Give every axis a scale.")
+    points, within = pointclouds.cloud_at(splats, scene).means, np.zeros(len(splats.data.points), np.bool_)
+    for body in bodies:
+        found = inside(points, *_surface(body, splats))
+        within |= yield from told(f"looking what is in '{body.name}'", found)
+    return within
+
+
+def _surface(body: bpy.types.Object, splats: bpy.types.Object) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Vertices (V, 3) of a mesh object as it is evaluated, in the splats' own space, and triangles (T, 3)."""
     if body.type != "MESH":
-        raise VivantError(f"'{body.name}' is no mesh.", "Select a closed mesh besides the splats.")
+        raise VivantError(f"'{body.name}' is no mesh.", "Select closed meshes besides the splats.")
     evaluated = body.evaluated_get(bpy.context.evaluated_depsgraph_get())
     mesh = evaluated.to_mesh()
     try:
@@ -155,9 +171,7 @@ def enclosed_by(splats: bpy.types.Object, body: bpy.types.Object, scene: bpy.typ
     finally:
         evaluated.to_mesh_clear()
     to_local = _array(splats.matrix_world.inverted() @ body.matrix_world)
-    corners = vertices.reshape(-1, 3) @ to_local[:3, :3].T + to_local[:3, 3]
-    found = inside(pointclouds.cloud_at(splats, scene).means, corners, triangles)
-    return (yield from told("looking what is inside", found))
+    return vertices.reshape(-1, 3) @ to_local[:3, :3].T + to_local[:3, 3], triangles.reshape(-1, 3)
 
 
 def deforming(splats: bpy.types.Object, deformer: bpy.types.Object) -> Steps[None]:
@@ -175,9 +189,10 @@ def finding_flaws(splats: bpy.types.Object, limits: clean.Limits | None = None) 
     return (yield from told("looking for flaws", clean.flaws(pointclouds.cloud_of(splats), limits)))
 
 
-def keep(splats: bpy.types.Object, mask: Mask) -> int:
+def keep(splats: bpy.types.Object, mask: Mask, shared: bool = False) -> int:
     """Delete all splats but those of the mask (N,), with every attribute; returns how many were deleted.
 
+    shared: for all objects that share them, else for this one alone.
     Raises VivantError where none or every one would go.
     """
     check_editable(splats)
@@ -187,7 +202,7 @@ def keep(splats: bpy.types.Object, mask: Mask) -> int:
         return 0
     made = compat.new_points(splats.data.name, int(mask.sum()))
     columns.copy(splats.data, made, mask)
-    _take(splats, made)
+    _take(splats, made, shared)
     return int((~mask).sum())
 
 
@@ -230,7 +245,7 @@ def _piecewise(doing: str, splats: bpy.types.Object, edit: Callable[[SplatCloud]
 def overwrite(splats: bpy.types.Object, cloud: SplatCloud) -> None:
     """Write an edited cloud of as many splats into an object; its other attributes stay."""
     check_editable(splats)
-    if splats.data.users > 1:
+    if splats.data.users > 1 and splats.mode == "OBJECT":
         splats.data = splats.data.copy()
     pointclouds.fill(splats.data, cloud)
     facts = pointclouds.facts_of(splats)
@@ -242,10 +257,14 @@ def overwrite(splats: bpy.types.Object, cloud: SplatCloud) -> None:
 
 def check_editable(splats: bpy.types.Object) -> None:
     """Raises VivantError for splats of a linked library, and for those whose frames are kept in files."""
-    family = pointclouds.facts_of(splats).get("family")
-    if family and family not in FAMILIES:
+    facts = pointclouds.facts_of(splats)
+    if clips.is_streamed(facts):
         raise VivantError(
-            f"The frames of '{splats.name}' are in files, which edits do not reach.", "Fit it to native motion first."
+            f"'{splats.name}' streams from its file, which edits do not reach.", "Import it whole by Import Splats."
+        )
+    if facts.get("family") and facts["family"] not in FAMILIES:
+        raise VivantError(
+            f"The frames of '{splats.name}' are in files, which edits do not reach.", "Press Fit to Native Motion."
         )
     if splats.library or splats.data.library:
         raise VivantError(
@@ -253,8 +272,8 @@ def check_editable(splats: bpy.types.Object) -> None:
         )
 
 
-def _take(splats: bpy.types.Object, made: bpy.types.PointCloud) -> None:
-    """Put another datablock into an object, under the name and with the materials of the old one."""
+def _take(splats: bpy.types.Object, made: bpy.types.PointCloud, shared: bool = False) -> None:
+    """Put another datablock into an object, or all that share the old one, under its name and with its materials."""
     check_editable(splats)
     old = splats.data
     for material in old.materials:
@@ -263,7 +282,8 @@ def _take(splats: bpy.types.Object, made: bpy.types.PointCloud) -> None:
         made[key] = value
     if hasattr(old, "type"):
         made.type = old.type
-    splats.data = made
+    for user in [each for each in bpy.data.objects if each.data == old] if shared else [splats]:
+        user.data = made
     if not old.users:
         name = old.name
         bpy.data.pointclouds.remove(old)

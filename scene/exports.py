@@ -14,6 +14,7 @@ from mathutils import Matrix
 from numpy.typing import NDArray
 
 from ..backends.common.errors import VivantError
+from ..backends.common.steps import at_once
 from ..backends.gaussian.axes import to_blender
 from ..backends.gaussian.cloud import SplatCloud
 from ..backends.gaussian.edit.carry import transformed
@@ -57,13 +58,8 @@ class Choices:
 def write(scene: bpy.types.Scene, splats: Sequence[bpy.types.Object], path: Path, choices: Choices) -> tuple[str, ...]:
     """Write objects into one file; sentences on what it does not hold.  Raises VivantError."""
     lost = losses(scene, splats, path, choices)
-    steps = gather(scene, splats, path, choices)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            save(end.value, choices.named(path), choices.axes)
-            return lost
+    save(at_once(gather(scene, splats, path, choices)), choices.named(path), choices.axes)
+    return lost
 
 
 def save(cloud: SplatCloud, path: Path, axes: str, done: Callable[[int, int], None] | None = None) -> None:

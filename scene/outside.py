@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Clouds that stay in their file: the .blend keeps the object, its modifiers and where the splats are, and reads them again.
 
-For a save every such object gets an empty datablock in place of its own, which nobody uses then and Blender therefore does not
-write; after the save, also one that failed, it has its own again.  So nothing is copied and nothing can be lost: splats
-that are no longer those of their file stay in the .blend, and recovery files of Blender hold all of them.
+Here they are kept, found and read; `outside_saves` leaves them out of every .blend that is saved.
 """
 
 from __future__ import annotations
@@ -11,18 +9,17 @@ from __future__ import annotations
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import bpy
-from bpy.app.handlers import persistent
 
 from ..backends.common.errors import VivantError
 from ..backends.gaussian.cloud import SplatCloud
-from . import clips, columns, compat, playback, pointclouds
+from . import clips, columns, exports, playback, pointclouds
 
 FACT = "outside"
 """The entry of an object's facts that says where its splats are: path, bytes, time and fingerprint of the file, the overrides
@@ -31,20 +28,6 @@ NOTE = "vivant_outside"
 """The property that says it to people without Vivant."""
 
 trouble: dict[str, str] = {}  # object -> why its splats cannot be had, for the panel
-
-
-@dataclass(eq=False)
-class _Taken:
-    """A datablock that is out of the file while that is written, the empty one in its place, and their objects."""
-
-    points: bpy.types.PointCloud
-    name: str
-    empty: bpy.types.PointCloud
-    users: list[bpy.types.Object]
-
-
-_taken: list[_Taken] = []
-_places: dict[str, Path] = {}  # object -> its file, while another .blend than the open one is written
 
 
 def is_kept(splats: bpy.types.Object | None) -> bool:
@@ -60,6 +43,11 @@ def is_edited(splats: bpy.types.Object) -> bool:
 def is_missing(splats: bpy.types.Object) -> bool:
     """Whether an object waits for its splats."""
     return is_kept(splats) and not len(splats.data.points)
+
+
+def reason(splats: bpy.types.Object) -> str:
+    """Why an object waits for its splats."""
+    return trouble.get(splats.name, f"The splats in '{place_of(splats).name}' were not read yet.")
 
 
 def place_of(splats: bpy.types.Object) -> Path:
@@ -114,44 +102,72 @@ def keep(splats: bpy.types.Object, cloud: SplatCloud | None = None) -> None:
     _note(splats, path, overrides, digest)
 
 
+@dataclass(frozen=True)
+class Written:
+    """A PLY file of an object's splats: how it is read, the cloud that comes back, the digest of what it was written from."""
+
+    path: Path
+    overrides: dict[str, Any]
+    cloud: SplatCloud
+    digest: str
+
+
 def save(splats: bpy.types.Object, path: Path) -> None:
     """Write an object's splats to a PLY file beside the .blend or anywhere, and keep them there from now on.
 
     Raises VivantError for splats whose frames are in files anyway, for attributes that are no splats', and where it cannot be
     written.
     """
-    from ..backends.gaussian.formats import losses, write_splats
+    take_saved(splats, writing(splats, path)(lambda done, total: None))
+
+
+def writing(splats: bpy.types.Object, path: Path) -> Callable[[Callable[[int, int], None]], Written]:
+    """What writes an object's splats as they are now, in a thread if need be, and is told of progress by what it is given.
+
+    Raises VivantError as `save`; the file appears when it is complete, and not at all where the progress raises.
+    """
+    from ..backends.gaussian.formats import losses
 
     _check(splats)
     if playback.is_played(splats):
         raise VivantError(f"The frames of '{splats.name}' are in files already.", "Press Keep Outside .blend.")
     if path.suffix.lower() != ".ply" or path.name.lower().endswith(".compressed.ply"):
         raise VivantError(f"'{path.name}' would lose precision.", "Give a name that ends with .ply.")
-    cloud = pointclouds.cloud_of(splats)
-    foreign = set(_names(splats.data)) - set(_names(written := pointclouds.write(cloud, splats.data.name)))
-    bpy.data.pointclouds.remove(written)
+    cloud, digest = pointclouds.cloud_of(splats), digest_of(splats.data)
+    foreign = set(_names(splats.data)) - set(_names(made := pointclouds.write(cloud, splats.data.name)))
+    bpy.data.pointclouds.remove(made)
     if foreign:
         raise VivantError(f"No splat file holds the attribute '{min(foreign)}' of '{splats.name}'.", "Remove it first.")
     # The numbers go as they are, in the frame of PLY by name: nothing is turned, and the object's matrix stays right.
     plain = cloud.replace(source=pointclouds.Source(axes="RDF", antialiased=cloud.source.antialiased))
     if lost := losses(plain, path):
         raise VivantError(lost[0], "It stays in the .blend.")
-    write_splats(plain, path)
     overrides = {} if cloud.source.axes == plain.source.axes else {"axes": cloud.source.axes}
-    back = read(path, overrides)
-    pointclouds.fill(splats.data, back)
+
+    def write(done: Callable[[int, int], None]) -> Written:
+        exports.save(plain, path, "", done)
+        return Written(path, overrides, read(path, overrides), digest)
+
+    return write
+
+
+def take_saved(splats: bpy.types.Object, written: Written) -> None:
+    """Keep an object's splats in the file that they were written to.  Raises VivantError where they were edited since."""
+    if digest_of(splats.data) != written.digest:
+        raise VivantError(f"'{splats.name}' was edited while it was written.", "Press Save Outside again.")
+    pointclouds.fill(splats.data, written.cloud)
     splats.data.update_tag()
-    for user in _users(splats.data):
-        user[pointclouds.KEY]["path"], user[pointclouds.KEY]["format"] = str(path), back.source.format
-        user[pointclouds.KEY]["extras"], user[pointclouds.KEY]["overrides"] = list(back.extras), overrides
-    _note(splats, path, overrides, digest_of(splats.data))
+    for user in users_of(splats.data):
+        user[pointclouds.KEY]["path"], user[pointclouds.KEY]["format"] = str(written.path), written.cloud.source.format
+        user[pointclouds.KEY]["extras"], user[pointclouds.KEY]["overrides"] = list(written.cloud.extras), written.overrides
+    _note(splats, written.path, written.overrides, digest_of(splats.data))
 
 
 def bring_in(splats: bpy.types.Object) -> None:
     """Keep an object's splats in the .blend again, from the next save on.  Raises VivantError while they are not there."""
     if is_missing(splats):
         raise VivantError(f"The splats of '{splats.name}' are not there.", "Press Find File first.")
-    for user in _users(splats.data):
+    for user in users_of(splats.data):
         if is_kept(user):
             del user[pointclouds.KEY][FACT]
             del user[NOTE]
@@ -170,7 +186,7 @@ def find(splats: bpy.types.Object, path: Path, cloud: SplatCloud | None = None) 
         raise VivantError(
             f"'{path.name}' moves in another way than '{splats.name}' ({moves or 'not at all'}).", "Import it as a new object."
         )
-    users = _users(splats.data)
+    users = users_of(splats.data)
     points = _give(splats.data, cloud, users)
     for user in users:
         user[pointclouds.KEY]["path"], user[pointclouds.KEY]["extras"] = str(path), list(cloud.extras)
@@ -187,7 +203,7 @@ def reload(splats: bpy.types.Object) -> None:
             f"'{path.name}' is not what it was when '{splats.name}' was saved.",
             "Put the old file back, or press Take New Version.",
         )
-    users = _users(splats.data)
+    users = users_of(splats.data)
     points = _give(splats.data, cloud, users)
     for user in users:
         user[pointclouds.KEY][FACT]["digest"] = digest_of(points)
@@ -233,7 +249,7 @@ def _names(points: bpy.types.PointCloud) -> list[str]:
     return sorted(one.name for one in points.attributes if not one.name.startswith("."))
 
 
-def _users(points: bpy.types.PointCloud) -> list[bpy.types.Object]:
+def users_of(points: bpy.types.PointCloud) -> list[bpy.types.Object]:
     """The objects of a datablock; of a linked one those of this file, if there are any."""
     users = [candidate for candidate in bpy.data.objects if candidate.data == points]
     return [user for user in users if not user.library] or users
@@ -255,13 +271,13 @@ def _check(splats: bpy.types.Object) -> None:
 
 def _note(splats: bpy.types.Object, path: Path, overrides: Mapping[str, Any], digest: str) -> None:
     told = {"overrides": overrides, "digest": digest, "fingerprint": fingerprint(path)}
-    for user in _users(splats.data):
+    for user in users_of(splats.data):
         user[pointclouds.KEY][FACT] = told | stamp(path)
-        _point(user, path, bpy.data.filepath)
+        point_to(user, path, bpy.data.filepath)
         trouble.pop(user.name, None)
 
 
-def _point(splats: bpy.types.Object, path: Path, blend: str) -> None:
+def point_to(splats: bpy.types.Object, path: Path, blend: str) -> None:
     """Say, as a .blend there should, where an object's splats are."""
     text = splats[pointclouds.KEY][FACT]["path"] = _relative(path, blend)
     splats[NOTE] = f"The splats are in {text}. The extension Vivant shows them."
@@ -286,7 +302,7 @@ def _give(old: bpy.types.PointCloud, cloud: SplatCloud, users: Iterable[bpy.type
             "Choose Object ▸ Library Override ▸ Make, or append it.",
         )
     made = pointclouds.write(pointclouds.shown_first(cloud), old.name)
-    _dress(made, old)
+    dress(made, old)
     for user in users:
         user.data = made
     if not old.users and not old.library:
@@ -296,7 +312,7 @@ def _give(old: bpy.types.PointCloud, cloud: SplatCloud, users: Iterable[bpy.type
     return made
 
 
-def _dress(made: bpy.types.PointCloud, old: bpy.types.PointCloud) -> None:
+def dress(made: bpy.types.PointCloud, old: bpy.types.PointCloud) -> None:
     """Give a datablock what is not splats of another: objects lose the materials of slots that their data have not."""
     for material in old.materials:
         made.materials.append(material)
@@ -304,110 +320,3 @@ def _dress(made: bpy.types.PointCloud, old: bpy.types.PointCloud) -> None:
         made[key] = value
     if hasattr(old, "type"):
         made.type = old.type
-
-
-def _movable(points: bpy.types.PointCloud, users: list[bpy.types.Object]) -> bool:
-    """Whether a datablock may be left out of the file: every user is a kept object that shows just what its file gives."""
-    mapped: Any = bpy.data.user_map(subset={points})[points]
-    if mapped - set(users) or not all(map(is_kept, users)) or points.animation_data:
-        return False
-    return all(user.mode == "OBJECT" for user in users)
-
-
-@persistent
-def _take_out(target: str = "", *_: object) -> None:
-    """A save begins: what is in files goes out, and paths are those from the new file's folder."""
-    _put_back()
-    kept = [candidate for candidate in bpy.data.objects if is_kept(candidate) and not candidate.library]
-    for splats in kept:
-        if not splats.override_library:
-            _places[splats.name] = place_of(splats)
-            _point(splats, _places[splats.name], target)
-    for points in {splats.data for splats in kept}:
-        users = _users(points)
-        if points.library or not len(points.points):
-            continue
-        told = pointclouds.facts_of(users[0]).get(FACT, {})
-        same = playback.is_played(users[0]) or told.get("digest") == digest_of(points)
-        for user in filter(is_kept, users):
-            user[pointclouds.KEY][FACT]["edited"] = not same
-        if same and _movable(points, users):
-            _taken.append(_empty_in_place_of(points, users))
-
-
-def _empty_in_place_of(points: bpy.types.PointCloud, users: list[bpy.types.Object]) -> _Taken:
-    name, override = points.name, users[0].override_library
-    if override:  # of an object whose own datablock is as empty
-        empty = override.reference.data
-    else:
-        empty = bpy.data.pointclouds.new(name)
-        empty.attributes.new(pointclouds.BASE, compat.FOUR_FLOATS, "POINT")  # splats, though none
-        _dress(empty, points)
-    for user in users:
-        user.data = empty
-    points.use_fake_user = False
-    if not override:
-        points.name = f"{name} outside"[:63]
-        empty.name = name
-    return _Taken(points, name, empty, users)
-
-
-@persistent
-def _put_back(*_: object) -> None:
-    """A save ended, well or not."""
-    for taken in _taken:
-        for user in taken.users:
-            user.data = taken.points
-        if not taken.empty.library:
-            bpy.data.pointclouds.remove(taken.empty)
-            taken.points.name = taken.name
-    _taken.clear()
-    for name, path in _places.items():
-        if (splats := bpy.data.objects.get(name)) and is_kept(splats):
-            _point(splats, path, bpy.data.filepath)
-    _places.clear()
-
-
-@persistent
-def _load(*_: object) -> None:
-    """Another file is open."""
-    trouble.clear()
-    reload_all()
-
-
-@persistent
-def _imported(found: Any, *_: object) -> None:
-    """Objects came from another .blend: paths are those from its folder."""
-    for item in found.import_items:
-        splats = item.id
-        if isinstance(splats, bpy.types.Object) and not splats.library and is_kept(splats) and not splats.override_library:
-            folder = str(Path(bpy.path.abspath(item.source_library.filepath)).parent)
-            path = bpy.path.abspath(pointclouds.facts_of(splats)[FACT]["path"], start=folder)
-            _point(splats, Path(path).absolute(), bpy.data.filepath)
-    reload_all()
-
-
-def _handlers() -> list[tuple[list[Any], Any]]:
-    app = bpy.app.handlers
-    found = [(app.save_pre, _take_out), (app.save_post, _put_back), (app.save_post_fail, _put_back)]
-    return [*found, (app.load_post, _load), (app.blend_import_post, _imported)]
-
-
-def register() -> None:
-    """Keep files' splats out of every .blend that is saved, and read them into every one that is opened."""
-    for handlers, function in _handlers():
-        handlers.append(function)
-    if not bpy.app.background:
-        bpy.app.timers.register(_load)  # of the file that is open already
-
-
-def unregister() -> None:
-    """Save everything with the .blend from now on; what is in memory stays."""
-    _put_back()
-    for handlers, function in _handlers():
-        handlers.remove(function)
-    if bpy.app.timers.is_registered(_load):
-        bpy.app.timers.unregister(_load)
-
-
-CLASSES = ()

@@ -51,7 +51,8 @@ def is_played(candidate: bpy.types.Object | None) -> bool:
 
 def played(scene: bpy.types.Scene) -> Iterator[bpy.types.Object]:
     """The objects of a scene that are."""
-    return (candidate for candidate in scene.objects if candidate.type == "POINTCLOUD" and is_played(candidate))
+    objects = scene.objects if bpy.data.pointclouds else ()  # scenes without any cost nothing
+    return (candidate for candidate in objects if candidate.type == "POINTCLOUD" and is_played(candidate))
 
 
 def show(splats: bpy.types.Object, time: float) -> bool:

@@ -27,7 +27,7 @@ Floats = NDArray[np.float32]
 
 ROW = 4096  # texels in a row of the data textures
 HALF = "RGBA16F"
-BLOCK = 4096  # splats packed at a time, so that they stay in the cache
+BLOCK = 16384  # splats packed at a time, so that they stay in the cache
 MAX_DEGREE = 3
 
 _VERTEX = """

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Blocks of rows worked on by a few threads: NumPy lets go of the interpreter while it computes."""
 
+import itertools
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -22,3 +24,15 @@ def in_blocks(work: Callable[[slice], Result], count: int, rows: int = ROWS) -> 
         return [work(block) for block in blocks]
     with ThreadPoolExecutor(min(len(blocks), os.cpu_count() or 1, 8)) as pool:
         return list(pool.map(work, blocks))
+
+
+def in_turn(work: Callable[[slice], Result], count: int, rows: int = ROWS) -> Iterator[Result]:
+    """What `in_blocks` returns, one after the other: whoever takes them holds a few at a time, and works meanwhile."""
+    blocks = (slice(start, min(start + rows, count)) for start in range(0, count, rows))
+    workers = min(os.cpu_count() or 1, 8)
+    with ThreadPoolExecutor(workers) as pool:
+        ahead = deque(pool.submit(work, block) for block in itertools.islice(blocks, 2 * workers))
+        while ahead:
+            found = ahead.popleft().result()
+            ahead.extend(pool.submit(work, block) for block in itertools.islice(blocks, 1))
+            yield found

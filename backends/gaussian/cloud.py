@@ -17,6 +17,9 @@ from .motion.family import Family
 
 Floats = NDArray[np.float32]
 
+COLUMNS = ("means", "quats", "scales", "opacities", "sh")
+"""The arrays that every cloud has."""
+
 
 @dataclass(frozen=True, eq=False)
 class Source:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from .cloud import Floats, SplatCloud
 from .render.constants import ALPHA_MAX
 
-PLACES, STRIDE = 46368, 28657
-"""Neighbours in Fibonacci's sequence: steps of STRIDE modulo PLACES spread whatever run of splats evenly over 0 to 1, and
-fit 32-bit integers."""
+PLACES, STRIDE = 33461, 13860
+"""From convergents of the root of two: steps of STRIDE modulo PLACES spread whatever run of splats evenly over 0 to 1, and
+fit 32-bit integers.  Steps of the golden ratio would, too, but skies and stages are laid out by those: of a Fibonacci sphere
+a wedge would stay."""
 
 ROUNDS = 4
 """Newton steps to the factor that keeps as many splats as asked for: to a hundredth, real captures to a thousandth."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from ..common.cameras import Camera
 from ..common.errors import VivantError
 from ..common.rotations import normalise
 from .cloud import SplatCloud
+from .edit.merge import merged
 from .motion.family import Family
 from .motion.linear import Linear
 from .motion.stg import Stg
@@ -71,7 +71,7 @@ def fit_stg(cloud: SplatCloud, samples: int = 33, progress: Progress | None = No
         part, error = _as_stg(cloud.select(rows), _sample(cloud.select(rows), times))
         parts.append(part)
         errors.append(error)
-    return Fit(_joined(cloud, parts), np.arange(len(cloud)), np.concatenate(errors))
+    return Fit(merged(parts), np.arange(len(cloud)), np.concatenate(errors))
 
 
 def fit_linear(cloud: SplatCloud, stretches: int = 8, tolerance: float = 0.25, progress: Progress | None = None) -> Fit:
@@ -99,7 +99,7 @@ def fit_linear(cloud: SplatCloud, stretches: int = 8, tolerance: float = 0.25, p
             left = left[~done]
             count *= 2
         errors.append(error)
-    return Fit(_joined(cloud, parts), np.concatenate(indices), np.concatenate(errors))
+    return Fit(merged(parts), np.concatenate(indices), np.concatenate(errors))
 
 
 def likeness(
@@ -134,6 +134,8 @@ def cameras_around(cloud: SplatCloud, count: int = 3, size: int = 160) -> list[C
 def _times(cloud: SplatCloud, count: int) -> Doubles:
     if cloud.family is None:
         raise VivantError("This cloud does not move.", "Give one with a motion family.")
+    if not len(cloud):
+        raise VivantError("This cloud has no splats.", "Give one with some.")
     return np.linspace(*cloud.family.time_range, max(count, 5))
 
 
@@ -249,7 +251,7 @@ def _as_linear(
         logs, opacities = samples.logs[window].mean(axis=0), samples.opacities[window].mean(axis=0)
         parts.append(_made(cloud, path[0], quats, logs, opacities, samples.sh, family))
     near = np.sqrt(farthest) <= tolerance * np.exp(np.log(size).mean(axis=1))
-    return _joined(cloud, parts), near, np.sqrt(squares).astype(np.float32)
+    return merged(parts), near, np.sqrt(squares).astype(np.float32)
 
 
 def _polynomials(d: Doubles, values: Doubles, degree: int) -> Doubles:
@@ -269,19 +271,3 @@ def _made(
     return cloud.replace(
         means=means, quats=normalise(quats), scales=np.exp(logs), opacities=np.clip(opacities, 0, 1), sh=sh, family=family
     )
-
-
-def _joined(cloud: SplatCloud, parts: Sequence[SplatCloud]) -> SplatCloud:
-    """Parts of one family one after the other."""
-    if not parts:
-        return cloud
-    columns: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("means", "quats", "scales", "opacities", "sh")
-    }
-    families = [part.family for part in parts if part.family]
-    motions = [family.attributes() for family in families]
-    merged = {name: np.concatenate([motion[name] for motion in motions]) for name in motions[0]}
-    family = type(families[0]).from_attributes(merged, families[0].time_range)
-    extras = {name: np.concatenate([part.extras[name] for part in parts]) for name in cloud.extras}
-    return cloud.replace(**columns, family=family, extras=extras)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..common.arrays import Arrays
 from ..common.errors import VivantError
 from ..common.progress import Progress
-from .cloud import Source, SplatCloud
+from .cloud import COLUMNS, Source, SplatCloud
 from .fit import Fit, cameras_around, fit_linear, fit_stg, likeness
 from .formats import Overrides, read_splats
 from .motion.family import Family
@@ -22,8 +22,6 @@ from .motion.stg import Stg
 
 FORMS: dict[str, tuple[type[Family], Callable[..., Fit]]] = {Stg.name: (Stg, fit_stg), Linear.name: (Linear, fit_linear)}
 """What motion can be fitted with and how, by the family's name."""
-
-_COLUMNS = ("means", "quats", "scales", "opacities", "sh")
 
 
 def request(
@@ -56,7 +54,7 @@ def run(parameters: dict[str, Any], arrays: Mapping[str, NDArray[Any]], progress
     assert family
     times = np.quantile(family.time_range, [0.1, 0.45, 0.9]).tolist()
     found = likeness(cloud, fitted.cloud, cameras_around(cloud, parameters["views"]), times, progress)
-    columns = {name: getattr(fitted.cloud, name) for name in _COLUMNS}
+    columns = {name: getattr(fitted.cloud, name) for name in COLUMNS}
     motion = {f"motion/{name}": values for name, values in family.attributes().items()}
     values = {"form": form, "decibels": found, "times": times, "time_range": family.time_range, "axes": cloud.source.axes}
     return values, {**columns, **motion, "index": fitted.index, "error": fitted.error}
@@ -67,6 +65,6 @@ def answer(values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> tup
     motion = {name.removeprefix("motion/"): column for name, column in arrays.items() if name.startswith("motion/")}
     first, last = values["time_range"]
     family = FORMS[values["form"]][0].from_attributes(motion, (first, last))
-    columns: dict[str, Any] = {name: arrays[name] for name in _COLUMNS}
+    columns: dict[str, Any] = {name: arrays[name] for name in COLUMNS}
     cloud = SplatCloud(**columns, family=family, source=Source(axes=values["axes"]))
     return Fit(cloud, arrays["index"], arrays["error"]), np.array(values["decibels"], np.float64)

@@ -17,12 +17,9 @@ from ..common.rotations import normalise
 from .cache import Floats, FrameCache
 from .cloud import SplatCloud
 from .motion.frames import Frames
-from .read_ahead import ReadAhead
+from .read_ahead import NEAR, ReadAhead
 
 Columns = dict[str, Floats]
-
-NEAR = 1e-3
-"""Of the way between two frames: so near to one of them, it is shown as it is."""
 
 
 class Clip(Protocol):
@@ -75,12 +72,13 @@ class Playback:
     def __init__(self, clip: Clip) -> None:
         self.clip = clip
         self._ahead = ReadAhead(clip)
-        self._held: dict[int, Columns] = {}  # the last two frames
+        self._held: dict[int, Columns] = {}  # the last frame, or two to mix
+        self._index = 0.0  # of the time asked for last, among the clip's
 
     def place(self, time: float) -> tuple[int, float]:
         """The frame that is shown at a time, and how far it is on the way to the next, 0 to 1."""
         times = self.clip.times
-        place = float(np.interp(time, times, np.arange(len(times))))
+        place = self._index = float(np.interp(time, times, np.arange(len(times))))
         frame = min(int(place + NEAR), len(times) - 1)
         share = place - frame
         return frame, share if self.clip.linked and share > NEAR else 0.0
@@ -88,7 +86,9 @@ class Playback:
     def columns(self, frame: int, share: float = 0.0) -> Columns:
         """What `place` names.  Raises VivantError where the clip cannot be read."""
         a = self._frame(frame)
-        return mixed(a, self._frame(frame + 1), np.float32(share)) if share else a
+        found = mixed(a, self._frame(frame + 1), np.float32(share)) if share else a
+        self._ahead.follow(self._index, self._held, self.clip.linked)
+        return found
 
     def close(self) -> None:
         """Let the reading thread go."""
@@ -96,7 +96,7 @@ class Playback:
 
     def _frame(self, frame: int) -> Columns:
         if frame not in self._held:
-            while len(self._held) > 1:
+            while len(self._held) > self.clip.linked:
                 del self._held[next(iter(self._held))]
             self._held[frame] = self._ahead.read(frame)
         return self._held[frame]

@@ -27,8 +27,8 @@ class Splats:
 def transformed(splats: Splats, change: NDArray[np.float64]) -> Splats:
     """The splats under an affine map (4, 4); SH turn by its rotation (that of the polar decomposition, mirrors included).
 
-    A rotation with a common scale turns quaternions and multiplies scales; any other map shears the covariances,
-    whose axes and scales are found anew.
+    A rotation or mirror with a common scale turns quaternions and multiplies scales; any other map shears the
+    covariances, whose axes and scales are found anew.
     """
     if np.array_equal(change, np.eye(4)):
         return splats
@@ -36,8 +36,9 @@ def transformed(splats: Splats, change: NDArray[np.float64]) -> Splats:
     left, stretch, right = np.linalg.svd(linear)
     turn = left @ right
     means = (splats.means @ linear.T + change[:3, 3]).astype(np.float32)
-    if np.ptp(stretch) <= 1e-6 * stretch[0] and np.linalg.det(turn) > 0:
-        quats = multiply(from_matrix(turn), splats.quats).astype(np.float32)
+    if np.ptp(stretch) <= 1e-6 * stretch[0]:
+        spin = turn * np.linalg.det(turn)  # a Gaussian looks the same through its centre, as a mirror and its opposite do
+        quats = multiply(from_matrix(spin), splats.quats).astype(np.float32)
         scales = (splats.scales * stretch.mean()).astype(np.float32)
     else:
         quats, scales = sheared(splats.quats, splats.scales, linear)

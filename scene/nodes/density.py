@@ -9,7 +9,7 @@ from . import moving
 from .build import Nodes, Socket, arrange, ensure
 
 NAME = "Vivant Density"
-VERSION = 1
+VERSION = 2
 
 
 def tree() -> bpy.types.NodeTree:

@@ -16,6 +16,7 @@ import vivant
 from vivant import api
 from vivant.backends.common.camera_files import FORMATS, read_cameras, write_cameras
 from vivant.backends.common.cameras import Camera, CameraSet, View, intrinsics, project
+from vivant.backends.common.steps import at_once
 from vivant.scene import camera_sets, cameras, pointclouds
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
@@ -95,7 +96,7 @@ def test_cameras_of_a_cloud_follow_it_and_see_it_as_the_file_says(scene, tmp_pat
         for camera, view in zip(made, found.views, strict=True):
             pixels = blender_pixels(scene, camera, to_world(splats, points))
             assert np.abs(pixels - project(view.camera, POINTS)).max() < 1e-3
-        given = camera_sets.gather(bpy.context, "COLMAP", made, splats=splats)
+        given = at_once(camera_sets.gathering(bpy.context, "COLMAP", made, splats=splats))
         for a, b in zip(given.views, found.views, strict=True):
             assert np.abs(project(a.camera, POINTS) - project(b.camera, POINTS)).max() < 1e-3
 
@@ -115,7 +116,7 @@ def test_a_moving_camera_written_and_read_sees_the_same(scene, tmp_path, form):
         scene.frame_set(frame)
         expected[frame] = blender_pixels(scene, camera, POINTS)
     scene.frame_set(7)
-    given = camera_sets.gather(bpy.context, form)
+    given = at_once(camera_sets.gathering(bpy.context, form))
     assert scene.frame_current == 7
     write_cameras(given, tmp_path / "out.json" if form != "COLMAP" else tmp_path, form)
     found = read_cameras(tmp_path / "out.json" if form != "COLMAP" else tmp_path, cameras.picture_size(scene))
@@ -132,7 +133,7 @@ def test_markers_bind_each_picture_to_its_frame(scene):
     for frame, camera in zip((11, 12, 13), made, strict=True):
         scene.frame_set(frame)
         assert scene.camera == camera
-    given = camera_sets.gather(bpy.context, "COLMAP", frame_range=(11, 13))
+    given = at_once(camera_sets.gathering(bpy.context, "COLMAP", frame_range=(11, 13)))
     first = cameras.read(made[0], scene, bpy.context.evaluated_depsgraph_get())
     np.testing.assert_array_equal(given.views[0].camera.intrinsics, first.intrinsics)
     assert len(given) == 3
@@ -144,7 +145,7 @@ def test_pictures_with_times_stand_at_the_frames_where_the_splats_show_them(scen
     _, warnings = camera_sets.add(bpy.context, found, "set", splats, markers=True)
     assert [(marker.frame, marker.camera.name) for marker in scene.timeline_markers] == [(11, "p0"), (31, "p1"), (51, "p3")]
     assert any("1 cameras have no marker" in warning for warning in warnings)
-    given = camera_sets.gather(bpy.context, "TRANSFORMS", frame_range=(11, 51), step=20, splats=splats)
+    given = at_once(camera_sets.gathering(bpy.context, "TRANSFORMS", frame_range=(11, 51), step=20, splats=splats))
     assert [view.time for view in given.views] == pytest.approx([0, 0.5, 1])
 
 
@@ -174,7 +175,7 @@ def test_an_unevenly_scaled_cloud_gives_no_cameras(scene, tmp_path):
     splats.scale = (1, 2, 1)
     bpy.context.view_layer.update()
     with pytest.raises(Exception, match="unevenly"):
-        camera_sets.gather(bpy.context, "COLMAP", [scene.camera], splats=splats)
+        at_once(camera_sets.gathering(bpy.context, "COLMAP", [scene.camera], splats=splats))
 
 
 @pytest.mark.parametrize("name", ["nerf_lego", "fox_photos", "tabletop"])
@@ -243,6 +244,17 @@ def test_what_cannot_be_read_or_written_is_a_sentence_and_changes_nothing(tmp_pa
     with pytest.raises(RuntimeError, match="orthographic"):
         bpy.ops.vivant.cameras_export(filepath=str(tmp_path / "transforms.json"))
     assert not (tmp_path / "transforms.json").exists()
+
+
+def test_an_export_that_is_stopped_leaves_the_scene_at_its_frame(scene):
+    scene.frame_start, scene.frame_end = 1, 9
+    scene.frame_set(4, subframe=0.25)
+    steps = camera_sets.gathering(bpy.context, "TRANSFORMS")
+    shares = [next(steps) for _ in range(6)]
+    assert scene.frame_current != 4
+    assert shares == sorted(shares)
+    steps.close()
+    assert (scene.frame_current, scene.frame_subframe) == (4, 0.25)
 
 
 @pytest.mark.usefixtures("extension")

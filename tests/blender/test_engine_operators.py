@@ -279,6 +279,13 @@ def test_a_window_that_closes_takes_its_job_along():
     assert jobs.running() == []
 
 
+def test_a_file_browser_that_closes_before_the_job_began_says_nothing():
+    operator, window = Dig(), Window()
+    operator.cancel(window)
+    assert operator.reports == []
+    assert window.timers == 0
+
+
 def test_the_test_button_finds_what_the_engine_has():
     assert bpy.ops.vivant.engine_test() == {"FINISHED"}
     text = " ".join(preferences.findings)

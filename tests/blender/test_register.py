@@ -67,6 +67,20 @@ def test_every_class_is_listed_and_named_for_its_operator(unregistered):
                 assert not cls.__doc__.rstrip().endswith("."), "Blender ends tooltips itself"
 
 
+SPLATS = ("splats_io", "splats_export", "splats_render", "splats_edit", "splats_size", "cameras_io")
+
+
+def test_every_setting_of_splats_and_cameras_has_a_tooltip(unregistered):
+    vivant.register()
+    for cls in (cls for module in SPLATS for cls in getattr(vivant.operators, module).CLASSES):
+        if not issubclass(cls, bpy.types.Operator):
+            continue
+        for each in getattr(bpy.ops.vivant, cls.bl_idname.removeprefix("vivant.")).get_rna_type().properties:
+            assert each.is_hidden or each.identifier == "rna_type" or each.description, f"{cls.bl_idname}: {each.identifier}"
+            for item in each.enum_items if each.type == "ENUM" else ():
+                assert item.description, f"{cls.bl_idname}: {each.identifier} {item.identifier}"
+
+
 def test_importing_and_registering_takes_less_than_a_tenth_of_a_second_and_loads_nothing_heavy(tmp_path):
     code = f"""
 import importlib.util, os, sys, time

@@ -153,6 +153,24 @@ def test_objects_that_share_the_splats_keep_theirs_and_children_stay(scene):
     assert twin.data != splats.data
 
 
+def test_in_a_stretched_parent_nothing_moves_nor_do_children(scene):
+    splats, parent, child = placed(scene, made(), TURNED), *(bpy.data.objects.new(name, None) for name in ("Parent", "Child"))
+    for other in (parent, child):
+        scene.collection.objects.link(other)
+    parent.matrix_world = STRETCHED
+    splats.parent, child.parent = parent, splats
+    child.location, child.rotation_euler, child.scale = (1, 2, 3), (0.1, 0.9, 0.4), (1, 2, 0.5)
+    bpy.context.view_layer.update()
+    before, where = in_world(splats), child.matrix_world.copy()
+    upright = pointclouds.to_object(made(), "Upright").matrix_world.copy()
+    bpy.ops.vivant.splats_apply()
+    check_world(before, in_world(splats))
+    np.testing.assert_allclose(splats.matrix_world, upright, atol=1e-5)
+    np.testing.assert_allclose(child.matrix_world, where, atol=1e-5)
+    parent.location.x += 1
+    check_world((before[0] + [1, 0, 0], before[1]), in_world(splats))
+
+
 def test_attributes_that_are_no_splats_stay(scene):
     splats = placed(scene, made(), STRETCHED)
     splats.data.attributes.new("segment", "INT", "POINT").data.foreach_set("value", np.arange(60, dtype=np.int32))
@@ -318,6 +336,28 @@ def test_a_crop_keeps_what_is_in_the_mesh_at_this_frame(scene, keep):
     assert splats.data.materials.keys() == [] and pointclouds.drawer_of(splats)
 
 
+@pytest.mark.parametrize("keep", ["INSIDE", "OUTSIDE"])
+def test_a_crop_by_several_bodies_goes_by_all_of_them(scene, keep):
+    """Boxes that overlap, one of them inside out, and one flat: what is in any counts."""
+    cloud = made(count=3000)
+    splats = placed(scene, cloud, STRETCHED)
+    world, _ = in_world(splats)
+    inside = np.zeros(3000, bool)
+    for scale in ((0.7, 0.5, -0.9), (0.4, 0.9, 0.3), (1, 1, 0)):
+        bpy.ops.mesh.primitive_cube_add(size=2)
+        body = bpy.context.active_object
+        body.matrix_world = box = Matrix.LocRotScale((0.3, -0.1, 0), Euler((0.3, 0.2, 0.1)), scale)
+        if scale[2]:
+            inside |= np.abs((np.linalg.inv(box) @ np.column_stack([world, np.ones(3000)]).T)[:3]).max(axis=0) < 1
+    for other in scene.objects:
+        other.select_set(True)
+    bpy.context.view_layer.objects.active = splats
+    bpy.context.view_layer.update()
+    bpy.ops.vivant.splats_crop(keep=keep)
+    assert 100 < inside.sum() < 2900
+    np.testing.assert_array_equal(pointclouds.cloud_of(splats).means, cloud.means[inside if keep == "INSIDE" else ~inside])
+
+
 def test_a_crop_that_leaves_nothing_and_an_open_mesh_are_refused(scene):
     splats = placed(scene, made())
     bpy.ops.mesh.primitive_cube_add(size=0.01, location=(50, 0, 0))
@@ -330,6 +370,9 @@ def test_a_crop_that_leaves_nothing_and_an_open_mesh_are_refused(scene):
     splats.select_set(True)
     bpy.context.view_layer.objects.active = splats
     refused(bpy.ops.vivant.splats_crop, "holes")
+    splats.scale.x = 0
+    bpy.context.view_layer.update()
+    refused(bpy.ops.vivant.splats_crop, "flattened")
 
 
 # ---- tint
@@ -349,6 +392,26 @@ def test_a_tint_reaches_the_picture_and_only_the_selected_ones_in_edit_mode(scen
     faint = tinted.opacities <= 0.25
     assert np.ptp(grey.sh[faint], axis=2).max() < 1e-5
     np.testing.assert_array_equal(grey.sh[~faint], tinted.sh[~faint])
+
+
+@pytest.mark.parametrize("mode", ["OBJECT", "EDIT"])
+@pytest.mark.parametrize("edit", ["splats_tint", "splats_clean"])
+def test_edits_of_shared_splats_reach_all_objects_in_edit_mode_and_one_in_object_mode(scene, mode, edit):
+    cloud = made()
+    cloud = cloud.replace(opacities=np.where(np.arange(60) < 5, 0.001, cloud.opacities))
+    splats = placed(scene, cloud)
+    twin = bpy.data.objects.new("Twin", splats.data)
+    scene.collection.objects.link(twin)
+    blocks = len(bpy.data.pointclouds)
+    bpy.ops.object.mode_set(mode=mode)
+    properties = {"brightness": 0.5} if edit == "splats_tint" else {"action": "DELETE", "kinds": {"INVISIBLE"}}
+    assert getattr(bpy.ops.vivant, edit)(**properties) == {"FINISHED"}
+    bpy.ops.object.mode_set(mode="OBJECT")
+    own, others = pointclouds.cloud_of(splats), pointclouds.cloud_of(twin)
+    assert len(own) < 60 or not np.array_equal(own.sh, cloud.sh)
+    assert (splats.data == twin.data) == (mode == "EDIT")
+    np.testing.assert_array_equal(others.sh, (own if mode == "EDIT" else cloud).sh)
+    assert len(bpy.data.pointclouds) == blocks + (mode == "OBJECT")
 
 
 # ---- deform

@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import bpy
 import numpy as np
@@ -17,8 +18,9 @@ from moving import made
 
 import vivant
 from vivant import api
-from vivant.backends.common.errors import VivantError
+from vivant.backends.common.errors import Cancelled, VivantError
 from vivant.backends.gaussian.formats import Overrides
+from vivant.operators import splats_outside
 from vivant.scene import compat, edits, outside, pointclouds
 
 COUNT = 20_000
@@ -170,6 +172,26 @@ def test_a_failed_save_leaves_everything_as_it_was(splats, tmp_path):
     with pytest.raises(RuntimeError):
         save(tmp_path / "folder.blend")
     assert splats.data == data and attributes(splats) == before and splats.data.name == "cloud"
+
+
+def test_what_is_stopped_or_edited_while_it_is_written_is_not_kept_there(splats, tmp_path):
+    begun, go = threading.Event(), threading.Event()
+    write = outside.writing(splats, tmp_path / "stopped.ply")
+    job = splats_outside.InThread(lambda told: (begun.set(), go.wait(30), write(told))[2], "Writing")
+    begun.wait(30)
+    job.cancel()
+    go.set()
+    while not job.wait(1):
+        pass
+    with pytest.raises(Cancelled):
+        job.result()
+    job.kill()
+    assert [path.name for path in tmp_path.iterdir()] == ["cloud.ply"] and not outside.is_kept(splats)
+    written = outside.writing(splats, tmp_path / "early.ply")(lambda done, total: None)
+    pointclouds.write_attribute(splats.data, "position", np.zeros((COUNT, 3), np.float32), "FLOAT_VECTOR")
+    with pytest.raises(VivantError, match="while it was written"):
+        outside.take_saved(splats, written)
+    assert not outside.is_kept(splats)
 
 
 def test_undo_goes_past_a_save(splats, tmp_path):

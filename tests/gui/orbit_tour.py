@@ -27,6 +27,7 @@ def steps(window):
     shell()
     look(window, 0.0)
     yield 3.0
+    yield from settled(sorting)
     window.photograph("first")
     waited = sorting.Order.update
 
@@ -43,9 +44,9 @@ def steps(window):
     window.photograph("orbited")
     noted["view"] = window.view()
     late, sorting.AT_ONCE = sorting.AT_ONCE, SPLATS  # every drawing waits for its order
-    for part in (0.5, 1.0):
-        look(window, part)
-        yield 1.0
+    drawing._forget_all()  # and this one knows nothing of those before
+    look(window, 1.0)
+    yield 1.0
     window.photograph("exact")
     sorting.AT_ONCE = late
     bpy.ops.wm.save_as_mainfile(filepath=str(window.folder / "orbit.blend"))
@@ -74,6 +75,7 @@ def broken_card(window, drawing):
     bpy.ops.wm.open_mainfile(filepath=str(window.folder / "orbit.blend"))
     look(window, 0.0)
     yield 3.0
+    yield from settled(module("scene.sorting"))
     window.photograph("again")
     noted["cured"] = drawing.trouble
 

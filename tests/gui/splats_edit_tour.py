@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an artist does to splats: every edit by its button, in both modes, undone and redone, stopped by Esc and refused.
 
-The folder holds still.ply, other.ply, moving.splatv, frames/ and cameras; test_splats_edit.py looks at what came of it.
+The folder holds still.ply, other.ply, large.ply, moving.splatv, frames/ and cameras; test_splats_edit.py looks at what came
+of it.
 """
 
 import hashlib
@@ -49,11 +50,13 @@ def steps(window):
     yield from tour.lay_out()
     yield from tour.cleaning()
     yield from tour.edit_mode()
+    yield from tour.shared()
     yield from tour.object_mode()
     yield from tour.moving()
     yield from tour.deformers()
     yield from tour.stopped()
     yield from tour.refused()
+    yield from tour.large()
     yield from tour.cameras()
     window.noted["wrong"], window.noted["trouble"] = tour.wrong, module("scene.drawing").trouble
 
@@ -161,6 +164,25 @@ class Tour:
         sizes = sorted(len(one.data.points) for one in parts)
         self.check(sizes == sorted((some, count - some)), f"Separate made {sizes}")
         window.noted["separated_draws"] = all(module("scene.pointclouds").drawer_of(one) for one in parts)
+
+    def shared(self):
+        """Two objects of the same splats: in Edit Mode both change, in Object Mode the active one."""
+        pointclouds = module("scene.pointclouds")
+        for mode in ("EDIT", "OBJECT"):
+            self.open("still.ply")
+            mine = splats().name
+            self.window.call(bpy.ops.object.duplicate_move_linked, TRANSFORM_OT_translate={"value": (2.5, 0, 0)})
+            twin = splats().name
+            active(bpy.data.objects[mine])
+            if mode == "EDIT":
+                self.window.call(bpy.ops.vivant.splats_select, "EXEC_DEFAULT", True, measure="X", low=-9.0, high=0.0)
+            else:
+                bpy.ops.ed.undo_push(message="twin")
+            before = pointclouds.cloud_of(bpy.data.objects[twin]).sh
+            yield from self.do(f"shared_{mode.lower()}_tinted", bpy.ops.vivant.splats_tint, colour=(1.0, 0.2, 0.2))
+            own, other = (pointclouds.cloud_of(bpy.data.objects[name]).sh for name in (mine, twin))
+            self.check(not np.array_equal(own, before), f"a tint in {mode} changed nothing")
+            self.check(np.array_equal(other, own if mode == "EDIT" else before), f"a tint in {mode} of shared splats")
 
     def object_mode(self):
         vivant, window = bpy.ops.vivant, self.window
@@ -292,6 +314,23 @@ class Tour:
         yield 0.5
         self.photograph("refused")
 
+    def large(self):
+        """A file that is read beside Blender's own work: let go of Esc it comes in, at a press it does not, and says so."""
+        window = self.window
+        for key, comes in (("RELEASE", True), ("PRESS", False)):
+            self.empty()
+            path = str(window.folder / "large.ply")
+            answer = window.call(bpy.ops.vivant.splats_import, "EXEC_DEFAULT", True, filepath=path)
+            self.check(answer == {"RUNNING_MODAL"}, f"large.ply was not read beside Blender's work: {answer}")
+            x, y = window.region().x + 12, window.region().y + 12
+            bpy.context.window_manager.windows[0].event_simulate(type="ESC", value=key, x=x, y=y)
+            until = time.monotonic() + (20 if comes else 2)
+            while not splats() and time.monotonic() < until:
+                yield 0.1
+            self.check(bool(splats()) == comes, f"large.ply with {key} of Esc: {splats()}")
+            self.photograph(f"large_{key.lower()}")
+        self.check("The import was stopped" in reports(), "a stopped import says nothing")
+
     def cameras(self):
         """The cameras that a capture was taken with, in every form, and written again."""
         vivant, window = bpy.ops.vivant, self.window
@@ -320,6 +359,18 @@ class Tour:
                 yield 1.0
                 self.photograph(f"through_{form.lower()}")
                 window.space.region_3d.view_perspective = "PERSP"
+
+
+def reports():
+    """What the Info editor shows: an operator that ends later prints nothing."""
+    window = bpy.context.window_manager.windows[0]
+    area = next(area for area in window.screen.areas if area.type == "OUTLINER")
+    area.type = "INFO"
+    with bpy.context.temp_override(window=window, area=area, region=area.regions[-1]):
+        bpy.ops.info.select_all(action="SELECT")
+        bpy.ops.info.report_copy()
+    area.type = "OUTLINER"
+    return bpy.context.window_manager.clipboard
 
 
 def cage(subdivisions):

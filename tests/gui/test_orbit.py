@@ -51,5 +51,5 @@ def test_where_splats_cannot_be_drawn_points_are_seen_and_the_panel_knows_why(to
 def test_the_next_file_is_drawn_again(tour):
     noted, _, pictures = tour
     assert noted["cured"] == ""
-    middle = slice(250, 700), slice(400, 900)
-    np.testing.assert_allclose(pictures["again"][middle], pictures["first"][middle], atol=0.02)
+    middle = slice(200, 800), slice(300, 1000)  # without Blender's buttons, which need not be the same
+    np.testing.assert_array_equal(pictures["again"][middle], pictures["first"][middle])

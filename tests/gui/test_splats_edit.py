@@ -35,6 +35,7 @@ def write_files(folder):
     still = samples.still_cloud()
     write_splats(littered(still), folder / "still.ply")
     write_splats(samples.still_cloud(seed=5).select(slice(0, 4000)), folder / "other.ply")
+    write_splats(samples.random_cloud(140_000), folder / "large.ply")  # 33 MB: read in a thread
     samples.write_moving(folder)
     (folder / "knot.splatv").rename(folder / "moving.splatv")
     (folder / "frames").mkdir(exist_ok=True)

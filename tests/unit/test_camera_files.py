@@ -215,6 +215,13 @@ def test_what_a_format_cannot_hold_is_said(tmp_path):
         write_cameras(made(), tmp_path / "poses.json")
 
 
+def test_nothing_is_left_where_a_file_cannot_take_its_place(tmp_path):
+    (tmp_path / "cameras.json").mkdir()
+    with pytest.raises(VivantError, match="cannot be written"):
+        write_cameras(made(), tmp_path / "cameras.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["cameras.json"]
+
+
 def test_a_reconstruction_with_points_is_never_overwritten(tmp_path):
     write_cameras(made(), tmp_path / "mine")
     write_cameras(made(3), tmp_path / "mine")  # that of an export may be

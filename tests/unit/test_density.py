@@ -117,3 +117,15 @@ def test_splats_without_size_or_opacity_are_the_first_to_go():
     thinned = density.thinned(cloud.replace(opacities=invisible), 0.5)
     assert len(thinned) and (thinned.opacities > 0).all() and np.isfinite(thinned.scales).all()
     assert len(density.thinned(cloud.replace(opacities=np.zeros(100)), 0.5)) == 0
+
+
+@pytest.mark.parametrize("share", [0.05, 0.25, 0.5])
+@pytest.mark.parametrize("layout", ["golden angle", "grid"])
+def test_what_stays_is_spread_over_layouts_in_order(layout, share):
+    """A sky of a Fibonacci sphere keeps all its sides, a grid all its columns."""
+    count = 40_000
+    along = np.arange(count) * (np.sqrt(5) - 1) / 2 if layout == "golden angle" else np.arange(count) / 200
+    sectors = (along % 1 * 10).astype(int)
+    kept = density.chosen(np.full(count, share, np.float32))
+    found = np.bincount(sectors[kept], minlength=10) / np.bincount(sectors)
+    np.testing.assert_allclose(found, share, atol=0.02)

@@ -12,9 +12,11 @@ from vivant.backends.common.steps import at_once
 from vivant.backends.gaussian import sh
 from vivant.backends.gaussian.cloud import Source, SplatCloud
 from vivant.backends.gaussian.edit import colour, measures
+from vivant.backends.gaussian.edit.deform import deformed
 from vivant.backends.gaussian.edit.enclosed import inside
 from vivant.backends.gaussian.edit.merge import merged
 from vivant.backends.gaussian.motion import ndgs
+from vivant.backends.gaussian.motion.frames import Frames
 from vivant.backends.gaussian.motion.linear import Linear
 from vivant.backends.gaussian.motion.rotor4d import Rotor4D
 from vivant.backends.gaussian.motion.stg import Stg
@@ -79,8 +81,9 @@ def test_merged_clouds_are_what_they_were_at_any_time(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_still_splats_stand_still_among_moving_ones(kind):
-    still, moving = made(), made(kind, 9, 2)
+@pytest.mark.parametrize("coefficients", [4, 16])
+def test_still_splats_stand_still_among_moving_ones(kind, coefficients):
+    still, moving = made(coefficients=coefficients), made(kind, 9, 2)
     whole = merged([still, moving])
     assert whole.family.name == kind
     for time in (0.0, 0.7):
@@ -132,6 +135,20 @@ def test_every_colour_changes_as_the_matrix_says_from_every_side(kind):
         before, after = (0.5 + np.einsum("k,nkc->nc", values, made.at(time).sh) for made in (cloud, changed))
         np.testing.assert_allclose(after[where], before[where] @ matrix.T + offset, atol=1e-4)
         np.testing.assert_array_equal(after[~where], before[~where])
+
+
+def test_what_would_not_reach_the_colours_of_a_time_is_refused():
+    frames = made().replace(family=Frames(np.arange(3), lambda index: made(), True))
+    edits = [
+        lambda cloud: colour.recoloured(cloud, np.eye(3) / 2),
+        lambda cloud: colour.faded(cloud, 0.5),
+        lambda cloud: colour.limited(cloud, 0),
+        lambda cloud: deformed(cloud, lambda points: points + 1),
+    ]
+    for edit in edits:
+        with pytest.raises(VivantError, match="in files"):
+            edit(frames)
+        assert len(edit(frames.at(1.0))) == 20
 
 
 def test_grading_does_what_its_names_say():

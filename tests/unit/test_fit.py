@@ -122,6 +122,9 @@ def test_turning_splats_are_cut_into_stretches_too():
 
 
 def test_what_does_not_move_and_odd_numbers_are_refused():
+    moving = cloud_of().replace(family=Path(lambda time: (time, 0, 0)))
+    with pytest.raises(VivantError, match="no splats"):
+        fit.fit_stg(moving.select(slice(0)))
     with pytest.raises(VivantError, match="does not move"):
         fit.fit_stg(cloud_of())
     for stretches in (0, 3, 128):

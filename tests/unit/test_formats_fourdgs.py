@@ -158,3 +158,11 @@ def test_integers_without_a_meaning_are_refused(change, words):
 def test_a_chunk_that_claims_more_than_the_file_can_hold_is_refused_at_once():
     with pytest.raises(BrokenFile, match="claims to unpack"):
         decode(made(claim=1 << 31)[0])
+
+
+def test_chunks_that_unpack_to_far_more_than_the_file_together_are_refused():
+    size = 10 << 20  # each by itself is little enough
+    content = zlib.compress(bytes(size))
+    chunk = struct.pack("<ddII", 0, 2, 0, 1) + text("zlib") + struct.pack("<QQ", size, len(content)) + content
+    with pytest.raises(BrokenFile, match="claims to unpack"):
+        decode(fourdgs.MAGIC + 10 * record(5, chunk) + fourdgs.MAGIC)

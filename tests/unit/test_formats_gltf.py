@@ -130,9 +130,10 @@ def test_a_node_turns_scales_and_moves_what_hangs_below_it():
     np.testing.assert_allclose(sh.colours(found.sh, seen @ linear.T), sh.colours(cloud.sh, seen), atol=1e-4)
 
 
-def test_a_node_that_shears_or_mirrors_gives_every_covariance_its_map():
+@pytest.mark.parametrize("linear", [[[1, 0.5, 0], [0, 2, 0.1], [0.3, 0, -1]], [[0, 2, 0], [2, 0, 0], [0, 0, 2]]])
+def test_a_node_that_shears_or_mirrors_gives_every_covariance_its_map(linear):
     cloud = change_axes(small_cloud(degree=1), "RUB")
-    linear = np.array([[1, 0.5, 0], [0, 2, 0.1], [0.3, 0, -1]])
+    linear = np.array(linear)
     place = np.eye(4)
     place[:3, :3] = linear
     found = changed(cloud, lambda document: document["nodes"][0].update(matrix=place.T.ravel().tolist()))

@@ -71,7 +71,7 @@ FEATURES = {
 NAMED = {
     "count": "Frames|number of splats",
     "degree": "Spherical harmonics",
-    "extras": "extra columns",
+    "extras": "extra column",
     "antialiased": "anti-aliasing",
     "linear": "linear light",
     "position": "Positions",

@@ -83,17 +83,6 @@ def test_every_number_of_splats_comes_back(tmp_path, form, extension, count):
         assert len(round_trip.through(cloud, round_trip.path_in(tmp_path, extension))) == 0
 
 
-@pytest.mark.parametrize(("form", "extension"), WRITABLE)
-def test_what_was_read_and_not_changed_is_written_as_it_was(tmp_path, form, extension):
-    first, second = round_trip.path_in(tmp_path / "a", extension), round_trip.path_in(tmp_path / "b", extension)
-    cloud = round_trip.cloud_for(form, 300)
-    round_trip.through(cloud, first)
-    second.parent.mkdir()
-    write_splats(read_splats(first), second)
-    for one, other in zip(all_files(first), all_files(second), strict=True):
-        assert one.name == other.name and one.read_bytes() == other.read_bytes()
-
-
 FAMILIES_HELD = [
     pytest.param(form, extension, family, id=f"{extension}-{family}")
     for form, extension in round_trip.writable()
@@ -158,12 +147,18 @@ def test_what_cannot_be_drawn_is_never_read(tmp_path, form, extension):
     means[3], means[4, 0], quats[10], scales[20], sh[30] = np.nan, np.inf, 0, 0, np.inf
     broken = SplatCloud(means, quats, scales, opacities, sh)
     path = round_trip.path_in(tmp_path, extension)
-    with contextlib.suppress(VivantError), np.errstate(all="ignore"):
-        write_splats(broken, path)
+    plain = form.precision.startswith("float32")
+    try:
+        with np.errstate(all="ignore"):
+            write_splats(broken, path)
+    except VivantError:
+        assert not plain
+        return
+    with contextlib.nullcontext() if plain else contextlib.suppress(VivantError):
         again = still_of(read_splats(path))
         check_sound(again)
         assert len(again) <= 60
-        if form.precision.startswith("float32") and extension != ".zip":
+        if plain and extension != ".zip":
             assert again.source.repairs["positions not finite: splats dropped"] == 2
             assert again.source.repairs["rotations zero or not finite: set to none"] == 1
             assert len(again) == 58

@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-from vivant.backends.common.errors import VivantError
+from vivant.backends.common.errors import BrokenFile, VivantError
 from vivant.backends.gaussian import sh
 from vivant.backends.gaussian.axes import change_axes
 from vivant.backends.gaussian.cloud import Source, SplatCloud
@@ -219,7 +219,7 @@ def test_zstandard_never_unpacks_more_than_expected():
     with pytest.raises(VivantError, match="another length"):
         compression.unzstd(bomb, 1000)
     frame = np.frombuffer(zstandard.ZstdCompressor().compress(b"splats"), np.uint8)
-    assert compression.unzstd(frame, 6) == b"splats"
+    assert compression.unzstd(frame, 6).tobytes() == b"splats"
     with pytest.raises(VivantError, match=r"damaged|another length"):
         compression.unzstd(frame[:-3], 6)
 
@@ -376,3 +376,22 @@ def test_losses_names_what_is_beyond_a_formats_range():
     for name, expected in words.items():
         found = " ".join(losses(dark, name))
         assert all(sentence in found for sentence in expected)
+
+
+def test_spz_that_is_unpacked_while_it_is_read_is_damaged_wherever_it_is_cut_or_changed():
+    cloud = random_cloud(40_000, degree=3)
+    file = b"".join(bytes(piece) for piece in spz.encode(cloud, 3))
+    whole = decode(np.frombuffer(file, np.uint8))
+    unpacked = gzip.decompress(file)
+    plain = decode(np.frombuffer(unpacked, np.uint8))
+    for name in ("means", "quats", "scales", "opacities", "sh"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(plain, name))
+    for cut in (len(file) // 9, len(file) // 2, len(file) - 3000):
+        with pytest.raises(BrokenFile, match="lacks"):
+            decode(np.frombuffer(file[:cut], np.uint8))
+    with pytest.raises(BrokenFile, match="lacks"):
+        decode(np.frombuffer(unpacked[:-1], np.uint8))
+    changed = bytearray(file)
+    changed[len(file) // 2] ^= 255
+    with pytest.raises(BrokenFile):
+        decode(np.frombuffer(bytes(changed), np.uint8))

@@ -15,6 +15,7 @@ from ply_files import columns, packed, read, stg_columns
 from vivant.backends.common.errors import BrokenFile, UnsupportedFormat
 from vivant.backends.gaussian import sh
 from vivant.backends.gaussian.formats import ply, read_splats, write_splats
+from vivant.backends.gaussian.formats.ply_parts import parts_of
 
 POINT = b"element vertex 8\nproperty float x\nproperty float y\nproperty float z\n"
 FACES = b"element face 812\nproperty list uchar int vertex_indices\n"
@@ -347,8 +348,15 @@ def test_moving_clouds_are_written_as_spacetime_gaussians(tmp_path):
 
 
 def test_the_header_follows_the_order_of_inria():
-    head = ply.encode(read(packed(columns(rest=9))))[0].decode()
+    head = next(ply.encode(read(packed(columns(rest=9))))).decode()
     names = [line.split()[-1] for line in head.splitlines() if line.startswith("property")]
     expected = ["x", "y", "z", "nx", "ny", "nz", *(f"f_dc_{i}" for i in range(3)), *(f"f_rest_{i}" for i in range(9))]
     assert names == [*expected, "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
     assert "comment SplatRenderMode: default" in head
+
+
+def test_a_comment_on_the_count_is_not_taken_for_it_when_a_file_is_read_in_parts(tmp_path):
+    file = packed(columns(500)).replace(b"element vertex", b"comment once element vertex 9\nelement vertex", 1)
+    (tmp_path / "a.ply").write_bytes(file)
+    parts = [*parts_of(tmp_path / "a.ply", rows=100).read()]
+    assert [len(part) for part in parts] == [100] * 5 and not any(part.source.warnings for part in parts)

@@ -11,7 +11,7 @@ import pytest
 from vivant.backends.common.errors import BrokenFile, UnsupportedFormat, VivantError
 from vivant.backends.gaussian.axes import change_axes
 from vivant.backends.gaussian.cloud import SplatCloud
-from vivant.backends.gaussian.formats import Overrides, losses, read_splats, sequence, write_splats
+from vivant.backends.gaussian.formats import Overrides, compression, losses, read_splats, sequence, write_splats
 from vivant.backends.gaussian.motion.frames import Frames
 
 
@@ -176,7 +176,7 @@ def test_a_file_in_a_zip_that_was_changed_is_refused_when_its_time_comes(tmp_pat
 
 def test_a_zip_that_lists_too_many_files_is_refused_before_it_is_read(tmp_path, monkeypatch):
     write_splats(still(), tmp_path / "a.zip")
-    monkeypatch.setattr(sequence, "LARGEST_DIRECTORY", 10)
+    monkeypatch.setattr(compression, "LARGEST_DIRECTORY", 10)
     with pytest.raises(VivantError, match=r"not read|lists more files"):
         read_splats(tmp_path / "a.zip")
 

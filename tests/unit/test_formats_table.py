@@ -9,7 +9,6 @@ import pytest
 from vivant.backends.common.errors import UnsupportedFormat, VivantError
 from vivant.backends.gaussian.cloud import SplatCloud
 from vivant.backends.gaussian.formats import FORMATS, Overrides, losses, motion_in, ply, read_splats, write_splats
-from vivant.backends.gaussian.formats.format import STILL
 from vivant.backends.gaussian.motion.stg import Stg
 
 
@@ -39,18 +38,6 @@ def test_every_format_says_how_it_is_read_and_what_it_holds():
         assert all(extension == extension.lower() for extension in form.extensions)
     names = [extension for form in FORMATS for extension in form.extensions]
     assert len(names) == len(set(names))
-
-
-@pytest.mark.parametrize("form", [form for form in FORMATS if form.writable], ids=lambda form: form.name)
-@pytest.mark.parametrize("degree", range(5))
-def test_losses_says_beforehand_which_spherical_harmonics_a_round_trip_keeps(tmp_path, form, degree):
-    path = tmp_path / f"a{form.extensions[0]}"
-    cloud = small_cloud(degree)
-    warned = any("Spherical harmonics are not written" in sentence for sentence in losses(cloud, path))
-    write_splats(cloud, path)
-    kept = read_splats(path)
-    assert kept.degree == min(degree, form.holds[STILL])
-    assert warned == (kept.degree < degree)
 
 
 @pytest.mark.parametrize("form", [form for form in FORMATS if form.writable], ids=lambda form: form.name)

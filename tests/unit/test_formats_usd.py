@@ -10,7 +10,7 @@ import pytest
 from vivant.backends.common.errors import BrokenFile, UnsupportedFormat, VivantError
 from vivant.backends.gaussian.axes import change_axes
 from vivant.backends.gaussian.cloud import Source, SplatCloud
-from vivant.backends.gaussian.formats import crate_packing, losses, read_splats, usd, write_splats
+from vivant.backends.gaussian.formats import crate, crate_packing, losses, read_splats, usd, write_splats
 from vivant.backends.gaussian.motion.frames import Frames
 from vivant.backends.gaussian.motion.stg import Stg
 
@@ -211,6 +211,17 @@ def test_lz4_copies_overlap_as_they_must():
 def test_integers_are_decoded_as_the_specification_s_example_says():
     coded = struct.pack("<iBBbibb", 1, 0b11000001, 0b00010001, 123, 100000, 0, 0)
     assert crate_packing.decode_integers(coded, 7).tolist() == [123, 124, 125, 100125, 100125, 100126, 100126]
+
+
+def test_prims_that_share_a_set_of_fields_all_have_them(monkeypatch):
+    count = 50
+    sets = crate_packing.counted([0, 1, 2, crate.NONE])
+    specs = crate_packing.counted(range(count)) + crate_packing.encode_integers([0] * count)
+    file = object.__new__(crate._Crate)
+    file.data, file.tables = np.frombuffer(sets + specs, np.uint8), {b"FIELDSETS": 0, b"SPECS": len(sets)}
+    file.tokens, file.fields = ["a", "b", "c"], [(0, 7), (1, 8), (2, 9)]
+    monkeypatch.setattr(file, "_paths", lambda: {index: f"/{index}" for index in range(count)})
+    assert file.specs() == {f"/{index}": {"a": 7, "b": 8, "c": 9} for index in range(count)}
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -13,6 +13,7 @@ from vivant.backends.common.progress import Progress
 from vivant.backends.gaussian import cache, cache_writer
 from vivant.backends.gaussian.cache import FrameCache
 from vivant.backends.gaussian.formats import read_splats
+from vivant.backends.gaussian.playback import Playback
 from vivant.backends.gaussian.read_ahead import ReadAhead
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -106,8 +107,9 @@ def test_the_frames_that_come_next_are_read_before_they_are_asked_for(written):
     plain = frames.read
     frames.read = lambda frame: (asked.append(frame), plain(frame))[1]
     reader = ReadAhead(frames)
-    reader.read(10)
-    reader.read(11)
+    for frame in (10, 11):
+        reader.read(frame)
+        reader.follow(frame)
     coming = list(reader._coming.values())
     assert list(reader._coming) == [0, 1, 2]  # the clip begins again
     for future in coming:
@@ -116,6 +118,21 @@ def test_the_frames_that_come_next_are_read_before_they_are_asked_for(written):
     reader.read(0)
     assert 0 not in asked
     reader.close()
+
+
+@pytest.mark.parametrize(("linked", "step"), [(True, 0.4), (True, 1.3), (False, 1.3), (False, 2.6), (False, -1.7)])
+def test_what_a_steady_player_asks_for_next_is_always_there(written, linked, step):
+    frames, late = FrameCache(written[1]), []
+    frames.linked = linked
+    player = Playback(frames)
+    ready = player._ahead.read
+    player._ahead.read = lambda frame: (late.append(frame) if frame not in player._ahead._coming else None, ready(frame))[1]
+    for i in range(60):
+        player.columns(*player.place(float(np.interp((5 + step * i) % 11, np.arange(12), TIMES))))
+        if i == 1:
+            late.clear()
+    player.close()
+    assert len(late) <= 60 * abs(step) / 11 * 2  # only where the clip begins again
 
 
 def test_frames_between_two_are_mixed_and_the_clip_s_ends_hold(written):

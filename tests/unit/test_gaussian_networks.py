@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Network families against values that the projects' own PyTorch modules gave for weights made by a rule."""
 
+import os
 import pathlib
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -117,6 +119,19 @@ def test_splats_follow_their_nearest_nodes_as_in_the_original():
     family = ControlNodes(points=POINTS[:1], lengths=np.float32([1]), nodes=nodes, index=index, share=share)
     shifts = np.float32([[0.1, 0, 0], [0, 0.2, 0], [0, 0, 0.3], [9, 9, 9]])
     np.testing.assert_allclose(family._mixed(shifts), [(0.050668, 0.087450, 0.016822)], atol=1e-6)
+
+
+def test_many_nodes_take_little_memory():
+    rng, count = np.random.default_rng(1), 30_000
+    columns = {"nodes": rng.normal(size=(count, 5)), "_node_radius": np.zeros(count), "_node_weight": np.zeros((count, 1))}
+    nodes = Nodes.of(control_nodes(4) | {name: column.astype(np.float32) for name, column in columns.items()})
+    places = nodes.places[:200] + np.float32(1e-4)
+    tracemalloc.start()
+    index, _ = nodes.nearest(places)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (index == np.arange(200)[:, None]).any(axis=1).all()
+    assert peak < min(8, os.cpu_count()) * (24 << 20)
 
 
 @pytest.mark.parametrize("local", [False, True])

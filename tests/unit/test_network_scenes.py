@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Folders of scenes that networks move, and checkpoints of trainers, made in the test and read again."""
 
+import contextlib
 import pathlib
 import sys
 
@@ -10,7 +11,8 @@ import pytest
 from vivant.backends.common.errors import BrokenFile, UnsupportedFormat, VivantError
 from vivant.backends.gaussian.axes import change_axes, to_blender
 from vivant.backends.gaussian.covariance import covariances
-from vivant.backends.gaussian.formats import Overrides, checkpoint, network_scene, ply, read_splats
+from vivant.backends.gaussian.edit.colour import recoloured
+from vivant.backends.gaussian.formats import Overrides, checkpoint, decode, network_scene, ply, read_splats
 from vivant.backends.gaussian.motion.control_nodes import ControlNodes
 from vivant.backends.gaussian.motion.deformation import Deformable
 from vivant.backends.gaussian.motion.hexplane import HexPlane
@@ -100,6 +102,8 @@ def test_4d_gs_without_settings_says_what_was_assumed(tmp_path, channels, moves)
     read = network_scene.read(tmp_path)
     assert ("shs_deform" in read.family.heads) == ("opacity_deform" in read.family.heads) == moves
     assert "does not say whether opacities and colours move" in read.source.warnings[0]
+    with pytest.raises(VivantError, match="network") if moves else contextlib.nullcontext():
+        recoloured(read, np.eye(3) / 2)
 
 
 @pytest.mark.parametrize("told", ["", f"Namespace({FLAGS.format(True, True)})"])
@@ -156,6 +160,13 @@ def test_a_scene_is_found_from_its_folder_and_from_files_in_it(tmp_path):
     assert network_scene.find(first).splats == first
     assert network_scene.find(tmp_path / "deform" / "iteration_7000" / "deform.pth").splats == first
     assert network_scene.find(tmp_path.parent) is None
+
+
+def test_bytes_are_what_they_are_wherever_the_program_runs(tmp_path, monkeypatch):
+    scene(tmp_path, waves(deformation_shapes(), 0.05))
+    file = tmp_path / "point_cloud" / "iteration_30000" / "point_cloud.ply"
+    monkeypatch.chdir(tmp_path)
+    assert decode(np.frombuffer(file.read_bytes(), np.uint8)).source.format == ply.NAME
 
 
 def test_a_scene_without_a_known_network_is_named(tmp_path):

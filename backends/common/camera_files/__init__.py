@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -78,6 +79,9 @@ def write_cameras(cameras: CameraSet, path: str | os.PathLike[str], form: str | 
         part.replace(path)
     except OSError as error:
         raise VivantError(f"'{path}' cannot be written: {error.strerror or error}.", "Choose another folder.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def camera_losses(cameras: CameraSet, form: str) -> tuple[str, ...]:

@@ -111,8 +111,8 @@ def _crowds(points: Doubles, places: Doubles, cell: float) -> Cells:
     asked, first, which = np.unique(_number(cells := _cells(places, cell)), return_index=True, return_inverse=True)
     crowds = np.zeros(len(asked), np.int64)
     for x, y in itertools.product((-1, 0, 1), repeat=2):  # numbers along z follow each other
-        row = [np.searchsorted(known, _number(cells[first] + (x, y, z)), side) for z, side in ((-1, "left"), (1, "right"))]
-        crowds += row[1] - row[0]
+        begin, end = (_number(cells[first] + (x, y, z)) for z in (-1, 1))
+        crowds += np.searchsorted(known, end, "right") - np.searchsorted(known, begin)
     return crowds[which.ravel()]
 
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ...common.errors import VivantError
 from .. import sh
 from ..cloud import SplatCloud
+from ..motion.frames import Frames
 from ..motion.rotor4d import Rotor4D
 from ..motion.stg_full import StgFull
 
@@ -32,19 +33,22 @@ def recoloured(
 ) -> SplatCloud:
     """The cloud whose display colours c are matrix c + offset, from every direction and at any time.
 
-    where: bool (N,), the splats that change.  Raises VivantError for colours that a network makes.
+    where: bool (N,), the splats that change.  Raises VivantError for colours that a network makes, and for frames in files.
     """
-    if isinstance(cloud.family, StgFull) and cloud.family.decoder:
+    from ..motion.hexplane import HexPlane  # which Blender need not wait for when it starts
+
+    _refuse_frames(cloud)
+    family = cloud.family
+    if (isinstance(family, StgFull) and family.decoder) or (isinstance(family, HexPlane) and "shs_deform" in family.heads):
         raise VivantError(
-            "The colours of these spacetime Gaussians come from a network.",
-            "Fit them by spacetime Gaussians of the lite model.",
+            "The colours of these splats come from a network.",
+            "Fit them by spacetime Gaussians of the lite model, or edit the still cloud.at(time).",
         )
     matrix, where = np.asarray(matrix, np.float64), np.broadcast_to(np.asarray(where, bool), len(cloud))
     lift = sh.to_base(matrix @ np.full(3, 0.5) + np.asarray(offset, np.float64)).astype(np.float32)
     mixed = cloud.sh.copy()
     mixed[where] = cloud.sh[where] @ matrix.T.astype(np.float32)
     mixed[where, 0] += lift
-    family = cloud.family
     if isinstance(family, Rotor4D):
         waves = family.waves.copy()
         waves[where] = waves[where] @ matrix.T.astype(np.float32)
@@ -53,16 +57,26 @@ def recoloured(
 
 
 def faded(cloud: SplatCloud, factor: float, where: ArrayLike = True) -> SplatCloud:
-    """The cloud with opacities times a factor, at most 1; where: bool (N,), the splats that change."""
+    """The cloud with opacities times a factor, at most 1; where: bool (N,), the splats that change.
+
+    Raises VivantError for frames in files.
+    """
+    _refuse_frames(cloud)
     return cloud.replace(opacities=np.where(where, np.clip(cloud.opacities * factor, 0, 1), cloud.opacities))
 
 
 def limited(cloud: SplatCloud, degree: int) -> SplatCloud:
-    """The cloud without the spherical harmonics above a degree."""
+    """The cloud without the spherical harmonics above a degree.  Raises VivantError for frames in files."""
     count = (degree + 1) ** 2
     if cloud.sh.shape[1] <= count:
         return cloud
+    _refuse_frames(cloud)
     family = cloud.family
     if isinstance(family, Rotor4D):
         family = dataclasses.replace(family, waves=family.waves[:, :, :count])
     return cloud.replace(sh=cloud.sh[:, :count], family=family)
+
+
+def _refuse_frames(cloud: SplatCloud) -> None:
+    if isinstance(cloud.family, Frames):
+        raise VivantError("The frames of this cloud are in files, which edits do not reach.", "Edit the still cloud.at(time).")

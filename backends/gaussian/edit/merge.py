@@ -51,7 +51,7 @@ def merged(clouds: Sequence[SplatCloud]) -> SplatCloud:
             for name in ("means", "quats", "scales", "opacities")
         },
         sh=np.concatenate([_padded(cloud.sh, 1, count) for cloud in clouds]),
-        family=_joined(clouds),
+        family=_joined(clouds, count),
         extras={
             name: np.concatenate([cloud.extras.get(name, np.zeros(len(cloud), np.float32)) for cloud in clouds])
             for name in names
@@ -59,7 +59,8 @@ def merged(clouds: Sequence[SplatCloud]) -> SplatCloud:
     )
 
 
-def _joined(clouds: Sequence[SplatCloud]) -> Family | None:
+def _joined(clouds: Sequence[SplatCloud], coefficients: int) -> Family | None:
+    """The family of all splats, whose SH have so many coefficients."""
     families = [cloud.family for cloud in clouds if cloud.family is not None]
     if not families:
         return None
@@ -73,9 +74,9 @@ def _joined(clouds: Sequence[SplatCloud]) -> Family | None:
         raise VivantError(f"Motion of the family {model.name} cannot be merged.", "Fit it by spacetime Gaussians first.")
     parts = [cloud.family or _standing(model, len(cloud)) for cloud in clouds]
     if isinstance(model, Rotor4D):
-        shape = np.max([family.waves.shape[1:3] for family in parts], axis=0)  # type: ignore[attr-defined]
+        orders = max(part.waves.shape[1] for part in parts)  # type: ignore[attr-defined]
         parts = [
-            dataclasses.replace(part, waves=_padded(_padded(part.waves, 1, shape[0]), 2, shape[1]))  # type: ignore[type-var, attr-defined]
+            dataclasses.replace(part, waves=_padded(_padded(part.waves, 1, orders), 2, coefficients))  # type: ignore[type-var, attr-defined]
             for part in parts
         ]
     columns: dict[str, Any] = {}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...common.errors import VivantError
 from ...common.rotations import conjugate, multiply, rotate
 from ..motion.family import Family
+from ..motion.frames import Frames
 from ..motion.linear import Linear
 from ..motion.ndgs import Ndgs
 from ..motion.rotor4d import Rotor4D
@@ -46,6 +47,11 @@ def carried(family: Family, change: Change) -> Family:
         f"Motion of the family {family.name} cannot be turned or stretched.",
         "Fit it by spacetime Gaussians first, or edit the still cloud.at(time).",
     )
+
+
+@carried.register
+def _(family: Frames, change: Change) -> Frames:
+    raise VivantError("The frames of this cloud are in files, which edits do not reach.", "Edit the still cloud.at(time).")
 
 
 @carried.register

@@ -17,7 +17,8 @@ BEAT = 0.05
 
 def in_pieces(cloud: SplatCloud, edit: Callable[[SplatCloud], SplatCloud]) -> Generator[float, None, SplatCloud]:
     """The cloud after an edit that looks at each splat by itself; yields the share that is done."""
-    parts, done, size = [], 0, SMALLEST
+    parts: list[SplatCloud] = []
+    done, size = 0, SMALLEST
     while done < len(cloud) or not parts:
         begun = time.monotonic()
         parts.append(edit(cloud.select(slice(done, done + size))))

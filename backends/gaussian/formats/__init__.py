@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Splat files in and out: `read_splats` and `write_splats`, one module a format, all of them listed in FORMATS.
-
-A format that is one file is a module with NAME, `decode(bytes of the file) -> SplatCloud` and `encode(cloud) ->
-pieces of the file`; one of several files or a folder offers `read(path)` and `write(cloud, path)`.
-"""
+"""Splat files in and out: `read_splats` and `write_splats`, one module a format, all of them listed in `table`."""
 
 from __future__ import annotations
 
@@ -17,213 +13,12 @@ from numpy.typing import ArrayLike
 from ...common.errors import BrokenFile, UnsupportedFormat, VivantError
 from ..axes import change_axes
 from ..cloud import SplatCloud
-from . import (
-    checkpoint,
-    compressed_ply,
-    compression,
-    files,
-    foreign,
-    fourdgs,
-    gltf,
-    ksplat,
-    network_scene,
-    ply,
-    ply_header,
-    ply_motion,
-    ply_network,
-    sequence,
-    sog,
-    sog_streamed,
-    splat,
-    splatv,
-    spz,
-    usd,
-)
+from . import compression, files, foreign, gltf, sequence, spz, usd
 from .format import SAMPLED, STILL, Format, Overrides, pieces
 from .ply_header import Bytes
+from .table import EXTENSIONS, FORMATS
 
 __all__ = ["EXTENSIONS", "FORMATS", "Format", "Overrides", "decode", "losses", "motion_in", "read_splats", "write_splats"]
-
-
-def _is_ply(data: Bytes, path: Path, compressed: bool = False) -> bool:
-    if not ply_header.is_ply(data[:8].tobytes()):
-        return False
-    return compressed_ply.is_compressed(ply_header.parse(data[: ply_header.LONGEST_HEADER].tobytes())) == compressed
-
-
-def _is_splat(data: Bytes, path: Path) -> bool:
-    """Asked last: the format has no mark of its own."""
-    likely = len(data) % 32 == 0 or path.suffix.lower() == ".splat" or path.name.lower() == ".splat"
-    return likely and not foreign.name(data)[0] and splat.is_likely(data)
-
-
-def _starts_with(*magics: bytes) -> Callable[[Bytes, Path], bool]:
-    return lambda data, path: data[:16].tobytes().startswith(magics)
-
-
-FORMATS = (
-    Format(
-        network_scene.NAME,
-        (),
-        network_scene.is_scene,
-        read=network_scene.read,
-        overridable=True,
-        holds={"HexPlane": 3, "Deformable": 3, "Control Nodes": 3},
-        extras=True,
-    ),
-    Format(
-        f"{ply.NAME} with a network",
-        (),
-        ply_network.has_network,
-        read=ply_network.read,
-        overridable=True,
-        holds={"STG full": 0, "NDGS refined": 3},
-        extras=True,
-    ),
-    Format(
-        checkpoint.NAME,
-        (".pth", ".pt", ".ckpt"),
-        checkpoint.is_checkpoint,
-        checkpoint.decode,
-        overridable=True,
-        holds={STILL: 4, "4DGS": 3},
-    ),
-    Format(
-        compressed_ply.NAME,
-        (".compressed.ply",),
-        lambda data, path: _is_ply(data, path, compressed=True),
-        compressed_ply.decode,
-        compressed_ply.encode,
-        holds={STILL: 4},
-        precision="within chunks of 256: positions and scales 11, 10 and 11 bits, rotations 10, colours and SH 8",
-        clips=compressed_ply.clips,
-    ),
-    Format(
-        ply.NAME,
-        (".ply",),
-        _is_ply,
-        ply.decode,
-        ply.encode,
-        overridable=True,
-        antialiased=True,
-        holds={STILL: 4, "STG": 0, "STG full": 0, "Linear": 4, "4DGS": 4, "NDGS": 4},
-        extras=True,
-        clips=ply_motion.clips,
-    ),
-    Format(
-        spz.NAME,
-        (".spz",),
-        _starts_with(spz.MAGIC, compression.GZIP),
-        spz.decode,
-        spz.encode,
-        axes=spz.AXES,
-        antialiased=True,
-        holds={STILL: 4},
-        precision="positions 24 bits, rotations 10, scales, colours and opacities 8, SH 5 and 4",
-        clips=spz.clips,
-    ),
-    Format(
-        splatv.NAME,
-        (".splatv",),
-        _starts_with(splatv.MAGIC),
-        splatv.decode,
-        splatv.encode,
-        holds={STILL: 0, "STG": 0},
-        precision="positions float32, rotations, scales and motion float16, colours and opacities 8 bits",
-        clips=splatv.clips,
-    ),
-    Format(
-        gltf.NAME,
-        (".glb",),
-        lambda data, path: gltf.is_glb(data),
-        gltf.decode,
-        gltf.encode,
-        axes=gltf.AXES,
-        holds={STILL: 3},
-        extras=True,
-    ),
-    Format(
-        f"{gltf.NAME} in several files",
-        (".gltf",),
-        lambda data, path: gltf.is_gltf(data),
-        read=gltf.read,
-        write=gltf.write,
-        axes=gltf.AXES,
-        holds={STILL: 3},
-        extras=True,
-    ),
-    Format(
-        usd.NAME,
-        usd.EXTENSIONS,
-        usd.is_usd,
-        usd.decode,
-        read=usd.read,
-        write=usd.write,
-        axes=usd.AXES,
-        holds=SAMPLED,
-        precision="float32; motion as samples, mixed linearly in between",
-        clips=usd.clips,
-    ),
-    Format(
-        sog.NAME,
-        (".sog",),
-        lambda data, path: sog.is_zip(data),
-        sog.decode,
-        sog.encode,
-        antialiased=True,
-        holds={STILL: 3},
-        precision="positions 16 bits, rotations, scales and colours 8 bits, SH from a palette",
-        clips=sog.clips,
-    ),
-    Format(
-        f"{sog.NAME} in several files",
-        ("meta.json",),
-        sog.is_index,
-        read=sog.read,
-        write=sog.write,
-        antialiased=True,
-        holds={STILL: 3},
-        precision="positions 16 bits, rotations, scales and colours 8 bits, SH from a palette",
-        clips=sog.clips,
-    ),
-    Format(sog_streamed.NAME, (sog_streamed.INDEX,), sog_streamed.is_streamed, read=sog_streamed.read, holds={STILL: 3}),
-    Format(fourdgs.NAME, (".4dgs",), _starts_with(fourdgs.MAGIC), fourdgs.decode, holds={"Linear": 3}),
-    Format(
-        ksplat.NAME,
-        (".ksplat",),
-        lambda data, path: ksplat.is_ksplat(data),
-        ksplat.decode,
-        holds={STILL: 2},
-        precision="level 0 float32; level 1 positions 16 bits, the rest float16; level 2 SH 8 bits",
-    ),
-    Format(
-        sequence.NAME,
-        sequence.EXTENSIONS,
-        sequence.is_sequence,
-        read=sequence.read,
-        write=sequence.write,
-        overridable=True,
-        antialiased=True,
-        holds=SAMPLED,
-        extras=True,
-        precision="as its frames, which are written as PLY; mixed linearly in between where splats stay the same",
-        clips=usd.clips,
-    ),
-    Format(
-        splat.NAME,
-        (".splat",),
-        _is_splat,
-        splat.decode,
-        splat.encode,
-        holds={STILL: 0},
-        precision="positions and scales float32, rotations, colours and opacities 8 bits",
-        clips=splat.clips,
-    ),
-)
-"""Every format; content is shown to them in this order."""
-
-EXTENSIONS = tuple(extension for form in FORMATS if form.writable for extension in form.extensions)
-"""What `write_splats` can write, by the end of a file's name."""
 
 
 def read_splats(path: str | os.PathLike[str], overrides: Overrides | None = None) -> SplatCloud:
@@ -309,8 +104,9 @@ def losses(cloud: SplatCloud, path: str | os.PathLike[str]) -> tuple[str, ...]:
         kept = f"only degree {degree} of them" if degree else "one colour a splat"
         found.append(f"Spherical harmonics are not written: {form.name} files like this one hold {kept}.")
     if cloud.extras and not form.extras:
-        able = " and ".join(other.name for other in FORMATS if other.extras and other.writable)
-        found.append(f"{len(cloud.extras)} extra columns are not written: only {able} holds them.")
+        *able, last = (other.name for other in FORMATS if other.extras and other.writable)
+        count = "1 extra column is" if len(cloud.extras) == 1 else f"{len(cloud.extras)} extra columns are"
+        found.append(f"{count} not written: only {', '.join(able)} and {last} hold such columns.")
     if cloud.source.antialiased and not form.antialiased:
         found.append(f"That the splats were trained with anti-aliasing is not written: {form.name} files cannot say it.")
     if cloud.source.linear and not form.name.startswith(gltf.NAME):
@@ -319,7 +115,10 @@ def losses(cloud: SplatCloud, path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def decode(data: Bytes, suffix: str = "", overrides: Overrides | None = None) -> SplatCloud:
-    """The cloud in the bytes of a file; `suffix` is asked only where the bytes leave doubt."""
+    """The cloud in the bytes of a file, as `read_splats` gives it; `suffix` is asked only where the bytes leave doubt.
+
+    Raises what `read_splats` does, and UnsupportedFormat for formats of several files.
+    """
     overrides = overrides or Overrides()
     if data[:2].tobytes() == compression.GZIP and compression.gunzip(data, len(spz.MAGIC)).tobytes() != spz.MAGIC:
         most = compression.most_unpacked(len(data))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...common.errors import BrokenFile
+from ...common.threads import in_blocks
 from .. import sh
 from ..axes import change_axes
 from ..cloud import Floats, Source, SplatCloud
@@ -81,25 +82,33 @@ def decode(data: Bytes) -> SplatCloud:
     return draft.finish(Source(NAME, axes=AXES, warnings=tuple(warnings), details=details), data)
 
 
-def encode(cloud: SplatCloud) -> list[bytes]:
+def encode(cloud: SplatCloud) -> list[bytes | NDArray[Any]]:
     """Splats are put in Morton order, so that those of a chunk lie close together and its bounds are tight."""
     cloud = change_axes(cloud, AXES)
-    cloud = cloud.select(morton_order(cloud.means))
-    count = len(cloud)
-    rgb = sh.to_rgb(cloud.sh[:, 0])
-    log_scales = np.log(np.maximum(cloud.scales, SMALLEST_SCALE))
-    position, position_bounds = _quantise(cloud.means)
-    scale, scale_bounds = _quantise(log_scales)
-    colour, colour_bounds = _quantise(rgb)
-    alpha = np.floor(255 * cloud.opacities + 0.5).astype(np.uint32)
-    words = np.empty((count, 4), "<u4")
-    words[:, 0] = _pack(position, (11, 10, 11))
-    words[:, 1] = _pack_rotation(cloud.quats)
-    words[:, 2] = _pack(scale, (11, 10, 11))
-    words[:, 3] = _pack(np.column_stack([colour, alpha / 255]), (8, 8, 8, 8))
-    chunks = np.concatenate([*position_bounds, *scale_bounds, *colour_bounds], axis=1).astype("<f4")
-    rest = 3 * (cloud.sh.shape[1] - 1)
-    levels = np.clip(np.trunc((cloud.sh[:, 1:] / 8 + 0.5) * 256), 0, 255).astype(np.uint8).transpose(0, 2, 1)
+    count, rest = len(cloud), 3 * (cloud.sh.shape[1] - 1)
+    order = morton_order(cloud.means)
+    base = cloud.replace(sh=cloud.sh[:, :1])
+    words = np.empty((count, len(_PACKED)), "<u4")
+    chunks = np.empty((-(-count // CHUNK), 18), "<f4")
+    levels = np.empty((count, rest), np.uint8)
+
+    def block(rows: slice) -> None:
+        part = base.select(order[rows])
+        position, position_bounds = _quantise(part.means)
+        scale, scale_bounds = _quantise(np.log(np.maximum(part.scales, SMALLEST_SCALE)))
+        colour, colour_bounds = _quantise(sh.to_rgb(part.sh[:, 0]))
+        alpha = np.floor(255 * part.opacities + 0.5).astype(np.uint32)
+        words[rows, 0] = _pack(position, (11, 10, 11))
+        words[rows, 1] = _pack_rotation(part.quats)
+        words[rows, 2] = _pack(scale, (11, 10, 11))
+        words[rows, 3] = _pack(np.column_stack([colour, alpha / 255]), (8, 8, 8, 8))
+        bounds = np.concatenate([*position_bounds, *scale_bounds, *colour_bounds], axis=1)
+        chunks[rows.start // CHUNK :][: len(bounds)] = bounds
+
+    in_blocks(block, count, 32 * CHUNK)
+    if rest:  # made in the cloud's order, then put in the other: a row of bytes is one place in memory, floats are many
+        in_blocks(lambda rows: _pack_coefficients(cloud.sh[rows, 1:], levels[rows]), count)
+        levels = levels.take(order, axis=0)
 
     groups = (_POSITIONS, _SCALES, _COLOURS)
     columns = [f"{end}_{name}" for names in groups for end in ("min", "max") for name in names]
@@ -109,7 +118,7 @@ def encode(cloud: SplatCloud) -> list[bytes]:
     if rest:
         lines += [f"element sh {count}", *(f"property uchar f_rest_{i}" for i in range(rest))]
     header = "\n".join([*lines, "end_header", ""]).encode()
-    return [header, chunks.tobytes(), words.tobytes(), levels.tobytes()]
+    return [header, chunks, words, levels]
 
 
 def clips(cloud: SplatCloud) -> list[str]:
@@ -161,6 +170,14 @@ def _unpack_rotation(words: Words) -> Floats:
         rows = which == index
         quats[rows] = np.insert(others[rows], index, largest[rows], axis=1)
     return quats
+
+
+def _pack_coefficients(bands: Floats, out: Bytes) -> None:
+    """Bytes (n, 3 K), channel after channel, of coefficients (n, K, 3)."""
+    scaled = np.ascontiguousarray(bands.transpose(1, 0, 2)) * np.float32(32)
+    scaled += 128
+    levels = np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
+    out.reshape(len(out), 3, -1)[:] = levels.transpose(1, 2, 0)
 
 
 def _pack_rotation(quats: Floats) -> Words:

@@ -130,19 +130,18 @@ class _Crate:
         table = self._table(b"SPECS")
         count = self._count(table)
         where, starts = table.integers(count).tolist(), table.integers(count).tolist()
-        found: dict[str, dict[str, int]] = {}
-        budget = len(sets) + len(where)
-        for index, start in zip(where, starts, strict=True):
-            fields: dict[str, int] = {}
+        found: dict[int, dict[str, int]] = {}  # by where a set begins: many specs share one
+        left = len(sets)
+        for start in {*starts}:
+            found[start] = fields = {}
             for at in range(max(start, 0), len(sets)):
-                budget -= 1
-                if sets[at] >= len(self.fields) or budget < 0:
+                if sets[at] >= len(self.fields):
                     break
+                if (left := left - 1) < 0:
+                    raise broken("its sets of fields overlap")
                 name, value = self.fields[sets[at]]
                 fields[self.token(name)] = value
-            if index in paths:
-                found[paths[index]] = fields
-        return found
+        return {paths[index]: found[start] for index, start in zip(where, starts, strict=True) if index in paths}
 
     def _paths(self) -> dict[int, str]:
         """Paths by number; they lie as a tree, children first, and say where the next sibling is."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ class Format:
     """Whether bytes (unpacked from gzip, none for a folder) at a path (or with a suffix) are of this format."""
 
     decode: Callable[..., SplatCloud] | None = None
-    encode: Callable[[SplatCloud], Sequence[Any]] | None = None
+    encode: Callable[[SplatCloud], Iterable[Any]] | None = None
     read: Callable[..., SplatCloud] | None = None
     write: Callable[..., None] | None = None
     overridable: bool = False
@@ -133,7 +133,7 @@ class Format:
         return bool(self.encode or self.write)
 
 
-def pieces(cloud: SplatCloud, name: str, encode: Callable[[SplatCloud], Sequence[Any]]) -> Sequence[Any]:
+def pieces(cloud: SplatCloud, name: str, encode: Callable[[SplatCloud], Iterable[Any]]) -> Iterable[Any]:
     """The pieces of a file: what was read, where the cloud is unchanged and came from the same format."""
     same = cloud.source.encoded is not None and cloud.source.format == name
     return [cloud.source.encoded] if same else encode(cloud)

@@ -22,9 +22,8 @@ from .. import sh
 from ..cloud import Source, SplatCloud
 from ..motion.linear import Linear
 from .compression import check_expansion, unzstd
-from .family_draft import FamilyDraft
 from .ply_header import Bytes
-from .repair import FASTEST, LATEST
+from .repair import FASTEST, LATEST, Draft
 
 NAME = "4dgs"
 AXES = "RDF"
@@ -94,6 +93,7 @@ def decode(data: Bytes) -> SplatCloud:
     header = quantisation = None
     windows = np.empty((0, 2))
     chunks: list[_Chunk] = []
+    unpacked = 0
     whole = False
     for opcode, body in _records(view):
         cursor = _Cursor(body)
@@ -107,7 +107,8 @@ def decode(data: Bytes) -> SplatCloud:
         elif opcode == _WINDOWS:
             windows = np.frombuffer(cursor.take(16 * cursor.fields("I")[0]), "<f8").reshape(-1, 2)
         elif opcode == _CHUNK:
-            chunks.append(_chunk(cursor))
+            chunks.append(_chunk(cursor, unpacked, len(data)))
+            unpacked += len(chunks[-1].streams)
         elif opcode == _HARMONICS and chunks:
             chunks[-1].harmonics[cursor.fields("B")[0]] = body[1:]
         whole = opcode == 0
@@ -122,7 +123,7 @@ def decode(data: Bytes) -> SplatCloud:
     bands = next((n for n in range(4) if not all(n + 1 in chunk.harmonics for chunk in chunks)), 3) if chunks else 0
     check_expansion(count * (_BYTES_A_SPLAT + 12 * ((bands + 1) ** 2 - 1)), len(data))
 
-    draft = FamilyDraft(count, (bands + 1) ** 2)
+    draft = Draft(count, (bands + 1) ** 2)
     center, sigma, motion = np.zeros(count), np.full(count, np.inf), np.zeros((count, 3))
     first, last = np.full(count, -np.inf), np.full(count, np.inf)
     reach = float(np.sqrt(-2 * np.log(cutoff)))
@@ -173,14 +174,15 @@ def _records(view: memoryview) -> Iterator[tuple[int, memoryview]]:
         yield 0, view[:0]
 
 
-def _chunk(cursor: _Cursor) -> _Chunk:
+def _chunk(cursor: _Cursor, unpacked: int, packed: int) -> _Chunk:
+    """A chunk after others of so many bytes, in a file of `packed` bytes."""
     count = cursor.fields("ddII")[3]
     packing = cursor.text()
     size, length = cursor.fields("QQ")
     body = cursor.take(length)
     if packing in ("", "none"):
         return _Chunk(count, body.tobytes())
-    check_expansion(size, len(cursor.data))
+    check_expansion(unpacked + size, packed)
     codec = {"deflate": 0, "zlib": 0, "zstd": 1}.get(packing)
     return _Chunk(count, _unpack(body, -1 if codec is None else codec, size))
 
@@ -188,7 +190,7 @@ def _chunk(cursor: _Cursor) -> _Chunk:
 def _unpack(body: memoryview, codec: int, size: int) -> bytes:
     """Exactly `size` bytes."""
     if codec == 1:
-        return unzstd(np.frombuffer(body, np.uint8), size)
+        return unzstd(np.frombuffer(body, np.uint8), size).tobytes()
     if codec != 0:
         raise BrokenFile("The .4dgs file is packed in an unknown way.", _DAMAGED)
     try:
@@ -215,7 +217,7 @@ def _stream(cursor: _Cursor, count: int, known: Mapping[int, int]) -> tuple[int,
     return attribute, np.broadcast_to(values, (rows, channels)) if mode == 2 else np.cumsum(values, axis=0) if mode else values
 
 
-def _streams(chunk: _Chunk, draft: FamilyDraft) -> dict[int, Ints]:
+def _streams(chunk: _Chunk, draft: Draft) -> dict[int, Ints]:
     cursor, found = _Cursor(memoryview(chunk.streams)), {}
     while not cursor.ended:
         attribute, values = _stream(cursor, chunk.count, _CHANNELS)
@@ -228,7 +230,7 @@ def _streams(chunk: _Chunk, draft: FamilyDraft) -> dict[int, Ints]:
     return found
 
 
-def _still(draft: FamilyDraft, rows: slice, values: dict[int, Ints], steps: _Steps, origin: NDArray[np.float64]) -> None:
+def _still(draft: Draft, rows: slice, values: dict[int, Ints], steps: _Steps, origin: NDArray[np.float64]) -> None:
     """What does not move of a chunk."""
     draft.means[rows] = values[_POSITION] * steps.position + origin
     draft.scales[rows] = np.exp(values[_SCALE] * steps.scale)
@@ -246,7 +248,7 @@ def _still(draft: FamilyDraft, rows: slice, values: dict[int, Ints], steps: _Ste
     draft.opacities[rows] = np.clip(values[_OPACITY][:, 0] * steps.opacity, 0, 1)
 
 
-def _windows_of(index: Ints, windows: NDArray[np.float64], draft: FamilyDraft) -> NDArray[np.float64]:
+def _windows_of(index: Ints, windows: NDArray[np.float64], draft: Draft) -> NDArray[np.float64]:
     if not len(windows):
         draft.warnings.append("The file has no windows of time; its splats are there all the time.")
         return np.tile([-np.inf, np.inf], (len(index), 1))

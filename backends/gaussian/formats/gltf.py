@@ -84,7 +84,7 @@ def encode(cloud: SplatCloud) -> list[Any]:
     """A GLB file with colours to fall back on (COLOR_0); raises VivantError for clouds that are empty or too large."""
     cloud = change_axes(cloud, AXES)
     count, coefficients = len(cloud), min(cloud.sh.shape[1], (DEGREE + 1) ** 2)
-    linear = cloud.source.details.get("colour_space") == "linear"
+    linear = cloud.source.linear
     light = np.clip(sh.to_rgb(cloud.sh[:, 0]), 0, 1)
     colours = np.column_stack([light if linear else colour.to_linear(light), cloud.opacities])
     columns: dict[str, NDArray[Any]] = {

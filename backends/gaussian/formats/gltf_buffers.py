@@ -143,13 +143,17 @@ def open_glb(data: Bytes) -> Document:
 
 def open_gltf(data: Bytes, folder: Path | None) -> Document:
     """The document of a .gltf file; buffers are read from `folder`, and from nowhere else, when they are asked for."""
-    embedded = [found.span(1) for found in _DATA_URI.finditer(data)]  # type: ignore[call-overload]
-    text, at = b"", 0
-    for number, (first, last) in enumerate(embedded):
-        text += data[at : first if first - at < LONGEST_JSON else at + LONGEST_JSON].tobytes() + b"%d" % number
+    embedded: list[tuple[int, int]] = []
+    text, at = bytearray(), 0
+    for found in _DATA_URI.finditer(data):  # type: ignore[call-overload]
+        first, last = found.span(1)
+        text += data[at:first][:LONGEST_JSON].tobytes() + b"%d" % len(embedded)
+        embedded.append((first, last))
         at = last
+        if len(text) > LONGEST_JSON:
+            break
     text += data[at:][:LONGEST_JSON].tobytes()
-    document = _parse(text)
+    document = _parse(bytes(text))
     loaded: dict[int, Bytes] = {}
 
     def buffer(index: int) -> Bytes:

@@ -69,7 +69,7 @@ def find(path: Path) -> Scene | None:
 
 def is_scene(data: Bytes, path: Path) -> bool:
     """Whether the path names a scene, or a file of one."""
-    return find(path) is not None
+    return (not len(data) or path.is_file()) and find(path) is not None
 
 
 def read(path: Path, overrides: Overrides | None = None) -> SplatCloud:

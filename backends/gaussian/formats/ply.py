@@ -12,19 +12,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from ...common.rotations import IDENTITY
-from ...common.threads import in_blocks
+from ...common.threads import in_blocks, in_turn
 from .. import sh
 from ..axes import change_axes
 from ..cloud import Floats, Source, SplatCloud
 from ..motion.rotor4d import Rotor4D
 from ..motion.stg import Stg
 from . import ply_dialects, ply_header, ply_motion, ply_rotor4d
-from .family_draft import FamilyDraft
 from .format import Overrides
 from .ply_header import Bytes
 from .repair import LARGEST_LOGIT, LARGEST_SCALE, SMALLEST_SCALE, Draft
@@ -73,7 +72,7 @@ def decode(data: Bytes, overrides: Overrides | None = None) -> SplatCloud:
     if too_many := len(small) > MOST_SMALL_EXTRAS:
         extras = [name for name in extras if name not in small]
 
-    draft = FamilyDraft(count, len(rest) + 1, moving)
+    draft = Draft(count, len(rest) + 1, moving)
     draft.extras = {name: np.empty(count, np.float32) for name in (*own, *extras)}
 
     def block(rows: slice) -> Counter[str]:
@@ -141,8 +140,10 @@ def decode(data: Bytes, overrides: Overrides | None = None) -> SplatCloud:
     return dataclasses.replace(cloud, family=dataclasses.replace(cloud.family, time_range=dialect.time_range))  # type: ignore[type-var]
 
 
-def encode(cloud: SplatCloud) -> list[bytes | Floats]:
+def encode(cloud: SplatCloud) -> Iterator[bytes | Floats]:
     """A binary PLY in INRIA's order, or that of Spacetime Gaussians, then other motion and the extras; frame RDF.
+
+    The header, then tables of some rows each, made while those before are written.
 
     Spacetime Gaussians have one colour a splat: higher degrees are not written.
     """
@@ -162,10 +163,9 @@ def encode(cloud: SplatCloud) -> list[bytes | Floats]:
     columns |= {name: column for name, column in extras.items() if name not in names}
     names = [*dict.fromkeys((*names, *columns))]
     at = {name: i for i, name in enumerate(names)}
-    table = np.zeros((len(cloud), len(names)), "<f4")
 
-    def block(rows: slice) -> None:
-        row = table[rows]
+    def block(rows: slice) -> Floats:
+        row = np.zeros((rows.stop - rows.start, len(names)), "<f4")
         row[:, 0:3] = cloud.means[rows]
         row[:, at["f_dc_0"] :][:, :3] = sh.to_rgb(cloud.sh[rows, 0]) if isinstance(family, Stg) else cloud.sh[rows, 0]
         if rest and "f_rest_0" not in columns:
@@ -182,13 +182,14 @@ def encode(cloud: SplatCloud) -> list[bytes | Floats]:
             row[:, at["trbf_scale"]] = np.log(family.width[rows])
         for name, column in columns.items():
             row[:, at[name]] = column[rows]
+        return row
 
-    in_blocks(block, len(cloud))
     mode = "2dgs" if cloud.source.details.get("surfels") else "mip" if cloud.source.antialiased else "default"
     comments = ["Written by Vivant", f"SplatRenderMode: {mode}", *(motion.COMMENTS if motion else ())]
     comments += [ply_dialects.time_comment(family)] if family else []
     comments += [text for text in cloud.source.details.get("comments", ()) if text not in comments]
-    return [_header(len(cloud), names, comments), table]
+    yield _header(len(cloud), names, comments)
+    yield from in_turn(block, len(cloud))
 
 
 def logit(opacities: Floats) -> Floats:

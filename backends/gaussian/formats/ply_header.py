@@ -7,6 +7,7 @@ Source: Greg Turk, "The PLY Polygon File Format", 1994, with the type names int8
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ Rows = Callable[[slice], Columns]
 
 LONGEST_HEADER = 1 << 18
 MOST_PROPERTIES = 1024
+LONGEST_NUMBER = 64
+"""Characters of a number in a file of text, and of the space around it."""
 MOST_RUNS = 50_000
 """Runs of rows with lists of the same lengths that are walked to find what follows them."""
 
@@ -207,43 +210,45 @@ def _run_length(data: Bytes, stride: int, counts: list[slice], most: int) -> int
 
 def _text_rows(data: Bytes, header: Header, element: Element) -> tuple[int, int, Rows]:
     newline = 13 if header.newline == b"\r" else 10
-    before = 0
-    for other in header.elements:
-        if other is element:
-            break
-        before += other.count
+    before = sum(other.count for other in itertools.takewhile(lambda other: other is not element, header.elements))
     shortest = 2 * len(element.columns)
-    wanted = before + min(element.count, (len(data) - header.size + 1) // max(shortest, 1))
-    ends = _line_ends(data, header.size, newline, wanted)
-    if len(ends) < wanted and len(data) and data[-1] != newline and len(ends) + 1 == before + element.count:
+    wanted = min(element.count, (len(data) - header.size + 1) // max(shortest, 1))
+    ends = _line_ends(data, header.size - 1, newline, before, wanted + 1)  # the first is of the line before the rows
+    if 0 < element.count == wanted == len(ends) and data[-1] != newline:
         ends = np.append(ends, len(data))  # the last line of the file may lack its end
-    starts = np.concatenate([[header.size], ends[:-1] + 1])[before:]
-    ends = ends[before:]
-    present = len(ends)
+    present = max(len(ends) - 1, 0)
     names = list(element.columns)
 
     def rows(block: slice) -> dict[str, NDArray[np.float64]]:
-        text = data[starts[block.start] : ends[block.stop - 1]].tobytes() if block.stop > block.start else b""
-        text = text.replace(b",", b".").replace(b"\r", b"\n")
-        empty = np.empty((0, len(names)))
+        shape = block.stop - block.start, len(names)
+        if not shape[0]:
+            return dict.fromkeys(names, np.empty(0))
+        unlike = BrokenFile(
+            f"The PLY file's lines do not have the {len(names)} numbers that its header promises.", "Export it again."
+        )
+        first, last = int(ends[block.start]) + 1, int(ends[block.stop])
+        if last - first > LONGEST_NUMBER * shape[0] * shape[1]:
+            raise unlike
+        text = data[first:last].tobytes().replace(b",", b".").replace(b"\r", b"\n")
         try:
-            table = np.loadtxt(io.BytesIO(text), np.float64, comments=None, ndmin=2) if text.strip() else empty
+            table = np.loadtxt(io.BytesIO(text), np.float64, comments=None, ndmin=2) if text.strip() else np.empty((0, 0))
         except ValueError as error:
             raise BrokenFile("The PLY file has a line of text that is no row of numbers.", "Export it again.") from error
-        if table.shape != (block.stop - block.start, len(names)):
-            raise BrokenFile(
-                f"The PLY file's lines do not have the {len(names)} numbers that its header promises.", "Export it again."
-            )
+        if table.shape != shape:
+            raise unlike
         return dict(zip(names, table.T, strict=True))
 
     return present, (element.count - present) * shortest, rows
 
 
-def _line_ends(data: Bytes, offset: int, newline: int, wanted: int) -> NDArray[np.int64]:
-    """Positions of the first `wanted` line ends from `offset` on."""
+def _line_ends(data: Bytes, offset: int, newline: int, skipped: int, wanted: int) -> NDArray[np.int64]:
+    """Positions of `wanted` line ends from `offset` on, after those that are skipped."""
     found, count = [np.empty(0, np.int64)], 0
-    while offset < len(data) and count < wanted:
-        found.append(np.flatnonzero(data[offset : offset + (1 << 20)] == newline) + offset)
-        count += len(found[-1])
-        offset += 1 << 20
+    for start in range(offset, len(data), 1 << 20):
+        if count >= skipped + wanted:
+            break
+        here = np.flatnonzero(data[start : start + (1 << 20)] == newline) + start
+        if count + len(here) > skipped:
+            found.append(here[max(skipped - count, 0) :])
+        count += len(here)
     return np.concatenate(found)[:wanted]

@@ -13,9 +13,8 @@ import numpy as np
 
 from ..cloud import Floats, SplatCloud
 from ..motion.linear import Linear
-from .family_draft import FamilyDraft
 from .ply_header import Header
-from .repair import FASTEST, LATEST, SHORTEST_LIFE
+from .repair import FASTEST, LATEST, SHORTEST_LIFE, Draft
 
 FAMILY = Linear
 COMMENTS = ()
@@ -44,7 +43,7 @@ def columns(types: Collection[str]) -> tuple[str, ...]:
     return (*velocity, *center, *width, *(name for name in _SEGMENT if name in types))
 
 
-def read(draft: FamilyDraft, columns: Mapping[str, Floats], header: Header, activation: str) -> Linear:
+def read(draft: Draft, columns: Mapping[str, Floats], header: Header, activation: str) -> Linear:
     """The family; what is not finite is mended and counted."""
     names = iter(columns)
     velocity = np.stack([columns[next(names)] for _ in range(3)], axis=1)

@@ -19,8 +19,8 @@ from typing import Protocol
 from ..cloud import Floats, SplatCloud
 from ..motion.family import Family
 from . import ply_linear, ply_ndgs, ply_rotor4d, ply_stg_full
-from .family_draft import FamilyDraft
 from .ply_header import Header
+from .repair import Draft
 
 
 class Dialect(Protocol):
@@ -34,7 +34,7 @@ class Dialect(Protocol):
 
     def columns(self, types: Collection[str]) -> tuple[str, ...]: ...
 
-    def read(self, draft: FamilyDraft, columns: Mapping[str, Floats], header: Header, activation: str) -> Family: ...
+    def read(self, draft: Draft, columns: Mapping[str, Floats], header: Header, activation: str) -> Family: ...
 
     def write(self, cloud: SplatCloud) -> dict[str, Floats | None]: ...
 

@@ -20,9 +20,8 @@ from .. import sh
 from ..cloud import Floats, SplatCloud
 from ..motion import ndgs
 from ..motion.ndgs import Ndgs
-from .family_draft import FamilyDraft
 from .ply_header import Header
-from .repair import LATEST, SMALLEST_SCALE
+from .repair import LATEST, SMALLEST_SCALE, Draft
 
 FAMILY = Ndgs
 
@@ -65,7 +64,7 @@ def columns(types: Collection[str]) -> tuple[str, ...]:
     return layout.names if layout else ()
 
 
-def read(draft: FamilyDraft, columns: Mapping[str, Floats], header: Header, activation: str) -> Ndgs:
+def read(draft: Draft, columns: Mapping[str, Floats], header: Header, activation: str) -> Ndgs:
     """The family; the draft's rotations and scales become those of the cut."""
     layout = _layout(columns)
     assert layout
@@ -206,7 +205,7 @@ def _count_leaning(lower: NDArray[np.float64]) -> int:
     return int(np.count_nonzero((np.abs(lower) > 1 - 1e-4).any(axis=1)))
 
 
-def _linearise_colours(draft: FamilyDraft) -> None:
+def _linearise_colours(draft: Draft) -> None:
     """Colours sigmoid(sum) as colours 0.5 + sum, exact where only the base counts."""
     draft.warnings.append("Colours pass through a sigmoid here; how they change with the view is read to first order.")
     shown = _sigmoid(draft.sh[:, 0].astype(np.float64) * sh.C0)

@@ -62,7 +62,7 @@ def _read(path: Path, count: int, rows: int, overrides: Overrides) -> Iterator[S
         width = sum(np.dtype(code).itemsize for code in header.element("vertex").columns.values())
         for start in range(0, count, rows):
             part = min(rows, count - start)
-            text = re.sub(rb"(element[ \t]+vertex[ \t]+)\d+", rb"\g<1>%d" % part, head[: header.size], count=1)
+            text = re.sub(rb"([\r\n]element[ \t]+vertex[ \t]+)\d+", rb"\g<1>%d" % part, head[: header.size], count=1)
             shift = -len(text) % 16  # so that rows begin where floats may
             data = np.empty(shift + len(text) + part * width, np.uint8)[shift:]
             data[: len(text)] = np.frombuffer(text, np.uint8)

@@ -18,9 +18,8 @@ from ...common.threads import in_blocks
 from ..cloud import Floats, SplatCloud
 from ..motion.rotor4d import REACH, Rotor4D, cut, uncut
 from . import ply_linear
-from .family_draft import FamilyDraft
 from .ply_header import Header
-from .repair import FASTEST, LARGEST, LATEST, LONGEST_LIFE, SHORTEST_LIFE, SMALLEST_SCALE
+from .repair import FASTEST, LARGEST, LATEST, LONGEST_LIFE, SHORTEST_LIFE, SMALLEST_SCALE, Draft
 
 FAMILY = Rotor4D
 COMMENTS = ()
@@ -47,7 +46,7 @@ def blocks(types: Collection[str]) -> int:
     return max(1, _stride(types) // BLOCK) if columns(types) else 1
 
 
-def read(draft: FamilyDraft, columns: Mapping[str, Floats], header: Header, activation: str) -> Rotor4D:
+def read(draft: Draft, columns: Mapping[str, Floats], header: Header, activation: str) -> Rotor4D:
     """The family; the draft's rotations and scales become those of the cut in time."""
     names = list(columns)
     count = len(columns["t"])

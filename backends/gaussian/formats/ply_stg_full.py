@@ -14,9 +14,8 @@ import numpy as np
 from .. import sh
 from ..cloud import Floats, SplatCloud
 from ..motion.stg_full import StgFull
-from .family_draft import FamilyDraft
 from .ply_header import Header
-from .repair import LARGEST
+from .repair import LARGEST, Draft
 
 FAMILY = StgFull
 COMMENTS = ()
@@ -32,7 +31,7 @@ def columns(types: Collection[str]) -> tuple[str, ...]:
     return (*_SPECULAR, *_TEMPORAL) if full else ()
 
 
-def read(draft: FamilyDraft, columns: Mapping[str, Floats], header: Header, activation: str) -> StgFull:
+def read(draft: Draft, columns: Mapping[str, Floats], header: Header, activation: str) -> StgFull:
     """The family without its network."""
     specular, temporal = (np.stack([columns[name] for name in names], axis=1) for names in (_SPECULAR, _TEMPORAL))
     for values in (specular, temporal):

@@ -8,14 +8,16 @@ dropped, what can be read one sensible way is mended, and everything is counted.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ...common.errors import BrokenFile
 from ...common.rotations import IDENTITY
 from ...common.threads import in_blocks
-from ..cloud import Floats, Source, SplatCloud
+from ..cloud import COLUMNS, Floats, Source, SplatCloud
+from ..motion.family import Family
 from ..motion.stg import Stg
 
 SMALLEST_SCALE, LARGEST_SCALE = (float(np.float32(np.exp(limit))) for limit in (-20.0, 20.0))
@@ -34,7 +36,7 @@ class Draft:
     """Arrays of `count` splats, float32, to be filled with activated values, and the names of what was mended.
 
     moving adds those of spacetime Gaussians; `spin` is then filled for the quaternions as they are in
-    the file, not for unit ones.
+    the file, not for unit ones.  Motion of another kind is put into `family`, sentences for the user into `warnings`.
     """
 
     def __init__(self, count: int, coefficients: int = 1, moving: bool = False) -> None:
@@ -49,6 +51,17 @@ class Draft:
         self.extras: dict[str, Floats] = {}
         self.keep = np.ones(count, bool)
         self.repairs: Counter[str] = Counter()
+        self.family: Family | None = None
+        self.warnings: list[str] = []
+
+    def drop(self, bad: NDArray[np.bool_], name: str) -> None:
+        """Leave splats (N,) out, and count them."""
+        self.repairs[name] += int(np.count_nonzero(bad & self.keep))
+        self.keep &= ~bad
+
+    def reset(self, values: NDArray[Any], bad: NDArray[np.bool_], value: ArrayLike, name: str) -> None:
+        """Mend values (bad of their shape) or whole rows (bad (N,)), and count the splats that they belong to."""
+        self.repairs[name] += _mended(values, bad, value, self.keep)
 
     def fill(self, decode: Callable[[slice], Counter[str] | None]) -> None:
         """Call `decode` for all blocks of rows; it writes those rows and returns what it mended itself."""
@@ -80,16 +93,18 @@ class Draft:
 
         Its arrays are read-only then, so that what is written back is always what the cloud holds.
         """
-        arrays = ["means", "quats", "scales", "opacities", "sh"]
-        arrays += ["velocity", "spin", "center", "width"] if self.moving else []
+        if self.moving and self.family is None:
+            self.family = Stg(self.velocity, self.spin, self.center, self.width)
         if not self.keep.all():
             if not self.keep.any():
                 raise BrokenFile(f"None of the file's {len(self.keep):,} splats can be used: {self._listed()}.")
-            for name in arrays:
+            for name in COLUMNS:
                 setattr(self, name, getattr(self, name)[self.keep])
             self.extras = {name: column[self.keep] for name, column in self.extras.items()}
+            self.family = self.family and self.family.select(self.keep)
         if not +self.repairs - Counter({PADDING: self.repairs[PADDING]}) and encoded is not None:
-            for array in (*(getattr(self, name) for name in arrays), *self.extras.values(), encoded):
+            moving = (values for values in vars(self.family).values() if isinstance(values, np.ndarray)) if self.family else ()
+            for array in (*(getattr(self, name) for name in COLUMNS), *self.extras.values(), *moving, encoded):
                 array.flags.writeable = False
         else:
             encoded = None
@@ -99,9 +114,9 @@ class Draft:
             self.scales,
             self.opacities,
             self.sh,
-            family=Stg(self.velocity, self.spin, self.center, self.width) if self.moving else None,
+            family=self.family,
             extras=self.extras,
-            source=replace(source, repairs=dict(+self.repairs), encoded=encoded),
+            source=replace(source, repairs=dict(+self.repairs), warnings=(*source.warnings, *self.warnings), encoded=encoded),
         )
 
     def _listed(self) -> str:
@@ -116,10 +131,7 @@ class Draft:
             keep[bad] = False
 
         def reset(array: Floats, bad: NDArray[np.bool_], value: float, name: str) -> None:
-            """Mend values one by one, count the splats that they belong to."""
-            if bad.any():
-                counts[name] += int(np.count_nonzero(bad.reshape(len(bad), -1).any(axis=1) & keep))
-                array[bad] = value
+            counts[name] += _mended(array, bad, value, keep)
 
         means, scales, opacities, sh = self.means[rows], self.scales[rows], self.opacities[rows], self.sh[rows]
         drop(~(np.abs(means) < LARGEST).all(axis=1), "positions not finite: splats dropped")
@@ -139,6 +151,14 @@ class Draft:
             reset(velocity, ~(np.abs(velocity) <= FASTEST), 0, "motion not finite: set to 0")
             reset(spin, ~(np.abs(spin) <= FASTEST), 0, "spin not finite: set to 0")
         return counts
+
+
+def _mended(values: NDArray[Any], bad: NDArray[np.bool_], value: ArrayLike, keep: NDArray[np.bool_]) -> int:
+    """Set what is bad, values (of their shape) or rows (n,), to a value; how many of the splats to keep (n,) that are."""
+    if not bad.any():
+        return 0
+    values[bad] = value
+    return int(np.count_nonzero(bad.reshape(len(bad), -1).any(axis=1) & keep))
 
 
 def _make_unit(quats: Floats) -> tuple[Floats, NDArray[np.bool_]]:

@@ -31,10 +31,7 @@ NAME = "sequence"
 EXTENSIONS = (".zip",)
 FRAME_EXTENSIONS = (".compressed.ply", ".ply", ".splat", ".spz", ".ksplat", ".sog", ".glb")
 
-LARGEST_DIRECTORY = 8 << 20
-"""Bytes of a zip archive's list of files; a hundred thousand frames need less."""
 _ZIP = b"PK\x03\x04"
-_END, _END_64 = b"PK\x05\x06", b"PK\x06\x07"
 _BAD_ZIP = (
     zipfile.BadZipFile,
     zlib.error,
@@ -172,8 +169,8 @@ def _members(path: Path) -> dict[str, zipfile.ZipInfo]:
     """The files in a zip archive by name.  Raises BrokenFile for damaged ones and for lists made to exhaust memory."""
     try:
         with path.open("rb") as file:
-            _check_directory(file.read, file.seek, path.stat().st_size)
-            file.seek(0)
+            file.seek(max(path.stat().st_size - compression.TAIL, 0))
+            compression.check_directory(file.read())
             with zipfile.ZipFile(file) as archive:
                 return {info.filename: info for info in archive.infolist() if not info.is_dir()}
     except (*_BAD_ZIP, OSError) as error:
@@ -181,19 +178,6 @@ def _members(path: Path) -> dict[str, zipfile.ZipInfo]:
             raise
         words = " ".join(str(error).split()).rstrip(".")[:200]
         raise BrokenFile(f"The zip archive is damaged: {words}.", "Download it again.") from error
-
-
-def _check_directory(read: Callable[[int], bytes], seek: Callable[[int], int], size: int) -> None:
-    """Raise BrokenFile where the list of files is too long, before anybody reads it."""
-    start = max(size - (1 << 16) - 100, 0)
-    seek(start)
-    tail = read(1 << 17)
-    end = tail.rfind(_END)
-    claims = [int.from_bytes(tail[end + 12 : end + 16], "little")] if end >= 0 else []
-    if (large := tail.rfind(_END_64, 0, max(end, 0))) >= 56:  # the record of 56 bytes before it counts instead
-        claims.append(int.from_bytes(tail[large - 56 + 40 : large - 56 + 48], "little"))
-    if any(claim > LARGEST_DIRECTORY for claim in claims):
-        raise BrokenFile("The zip archive lists more files than any sequence has.", "Get it from a source that you trust.")
 
 
 def _unzip(path: Path, info: zipfile.ZipInfo) -> Bytes:

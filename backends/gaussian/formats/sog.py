@@ -67,6 +67,7 @@ def is_index(data: Bytes, path: Path) -> bool:
 
 def decode(data: Bytes) -> SplatCloud:
     """The cloud of a .sog file; raises BrokenFile for damaged ones and for archives that unpack to too much."""
+    compression.check_directory(data[-compression.TAIL :].tobytes())
     try:
         with zipfile.ZipFile(io.BytesIO(data.data)) as archive:
             index = next(name for name in archive.namelist() if name.rpartition("/")[2] == "meta.json")

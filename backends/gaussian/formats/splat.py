@@ -9,6 +9,7 @@ from collections import Counter
 
 import numpy as np
 
+from ...common.threads import in_blocks
 from .. import sh
 from ..axes import change_axes
 from ..cloud import Source, SplatCloud
@@ -55,21 +56,36 @@ def decode(data: Bytes) -> SplatCloud:
     return draft.finish(Source(NAME, axes=AXES, warnings=warnings), data)
 
 
-def encode(cloud: SplatCloud) -> list[bytes]:
+def encode(cloud: SplatCloud) -> list[Bytes]:
     """Largest and most opaque first, as its viewers expect; spherical harmonics have no place in the format."""
-    cloud = change_axes(cloud, AXES)
-    cloud = cloud.select(np.argsort(-cloud.scales.prod(axis=1) * cloud.opacities, kind="stable"))
+    cloud = largest_first(change_axes(cloud, AXES))
     table = np.empty(len(cloud), _RECORD)
-    table["mean"] = cloud.means
-    table["scale"] = cloud.scales
-    table["rgba"][:, :3] = np.rint(255 * np.clip(sh.to_rgb(cloud.sh[:, 0]), 0, 1))
-    table["rgba"][:, 3] = np.rint(255 * cloud.opacities)
-    table["quat"] = np.clip(np.rint(cloud.quats * 128 + 128), 0, 255)
-    return [table.tobytes()]
+
+    def block(rows: slice) -> None:
+        record = table[rows]
+        record["mean"] = cloud.means[rows]
+        record["scale"] = cloud.scales[rows]
+        record["rgba"][:, :3] = np.rint(255 * np.clip(sh.to_rgb(cloud.sh[rows, 0]), 0, 1))
+        record["rgba"][:, 3] = np.rint(255 * cloud.opacities[rows])
+        record["quat"] = np.clip(np.rint(cloud.quats[rows] * 128 + 128), 0, 255)
+
+    in_blocks(block, len(cloud))
+    return [table.view(np.uint8)]
 
 
 def clips(cloud: SplatCloud) -> list[str]:
     """What of a cloud is out of the format's range."""
+    return clipped_colours(cloud, NAME)
+
+
+def largest_first(cloud: SplatCloud) -> SplatCloud:
+    """SH degree 0 of a cloud in the order in which viewers of these formats show it as it loads: by volume times opacity."""
+    order = np.argsort(-cloud.scales.prod(axis=1) * cloud.opacities, kind="stable")
+    return cloud.replace(sh=cloud.sh[:, :1]).select(order)
+
+
+def clipped_colours(cloud: SplatCloud, name: str) -> list[str]:
+    """What becomes of display colours beyond 0 to 1 in a format that keeps them as bytes."""
     rgb = sh.to_rgb(cloud.sh[:, 0])
     clipped = rgb.min(initial=0) < -0.002 or rgb.max(initial=1) > 1.002
-    return [f"Colours darker than black or brighter than white are clipped: {NAME} files hold no others."] if clipped else []
+    return [f"Colours darker than black or brighter than white are clipped: {name} files hold no others."] if clipped else []

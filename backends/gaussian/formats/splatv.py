@@ -19,6 +19,7 @@ from ..cloud import Source, SplatCloud
 from ..motion.stg import Stg
 from .ply_header import Bytes
 from .repair import PADDING, Draft
+from .splat import clipped_colours, largest_first
 
 NAME = "splatv"
 AXES = "RDF"
@@ -75,8 +76,7 @@ def encode(cloud: SplatCloud) -> list[bytes]:
 
     Spherical harmonics above degree 0 have no place in the format.
     """
-    cloud = change_axes(cloud, AXES)
-    cloud = cloud.select(np.argsort(-cloud.scales.prod(axis=1) * cloud.opacities, kind="stable"))
+    cloud = largest_first(change_axes(cloud, AXES))
     count = len(cloud)
     rows = max(-(-count // SPLATS_A_ROW), 1)
     table = np.zeros(rows * SPLATS_A_ROW, _RECORD)
@@ -100,10 +100,7 @@ def encode(cloud: SplatCloud) -> list[bytes]:
 
 def clips(cloud: SplatCloud) -> list[str]:
     """What of a cloud is out of the format's range."""
-    rgb = sh.to_rgb(cloud.sh[:, 0])
-    found = []
-    if rgb.min(initial=0) < -0.002 or rgb.max(initial=1) > 1.002:
-        found.append(f"Colours darker than black or brighter than white are clipped: {NAME} files hold no others.")
+    found = clipped_colours(cloud, NAME)
     if cloud.scales.min(initial=1) < np.finfo(np.float16).tiny or cloud.scales.max(initial=1) > _HALF:
         found.append(f"Scales below 0.00006 are rounded and those beyond 65,504 clipped: {NAME} files hold half floats.")
     if isinstance(cloud.family, Stg):

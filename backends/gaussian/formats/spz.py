@@ -9,7 +9,7 @@ Source: nianticlabs/spz, load-spz.cc, splat-utils.h and splat-types.h.
 import itertools
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +63,7 @@ class _Head:
 
 def decode(data: Bytes) -> SplatCloud:
     """The cloud of a whole file, values in the frame that the file has them in."""
-    head, parts, extensions = _split(data)
+    head, parts, extensions, wait = _split(data)
     axes = AXES
     for kind, payload in _records(extensions):
         if kind == _FRAME_EXTENSION and len(payload) >= 4:
@@ -78,6 +78,7 @@ def decode(data: Bytes) -> SplatCloud:
     odd_sign = _odd_sign(axes)
 
     def block(rows: slice) -> Counter[str] | None:
+        wait(rows.stop)
         draft.means[rows] = _positions(positions[rows], head)
         draft.opacities[rows] = alphas[rows, 0] / np.float32(255)
         draft.sh[rows, 0] = _COLOURS[colours[rows]]
@@ -169,8 +170,11 @@ def _odd_sign(axes: str) -> int:
     return -1 if axes[1] == "U" else 1
 
 
-def _split(data: Bytes) -> tuple[_Head, list[Bytes], bytes]:
-    """Header, the six attributes as bytes, and the extension records; sizes are checked before anything is unpacked."""
+def _split(data: Bytes) -> tuple[_Head, list[Bytes], bytes, Callable[[int], None]]:
+    """Header, the six attributes as bytes, the extension records, and what waits until so many splats are unpacked.
+
+    Sizes are checked before anything is unpacked; where that is still going on, the attributes fill from their beginnings.
+    """
     packed = data[:2].tobytes() == compression.GZIP
     start = compression.gunzip(data, _HEADER.size) if packed else data[: _HEADER.size]
     if len(start) < _HEADER.size:
@@ -185,18 +189,28 @@ def _split(data: Bytes) -> tuple[_Head, list[Bytes], bytes]:
         )
     compression.check_expansion(sum(head.sizes), len(data))
     if version == 4:
-        return head, *_split_streams(data, head)
+        return head, *_split_streams(data, head), lambda splats: None
 
     end = _HEADER.size + sum(head.sizes)
-    body = data
-    if packed:
-        room = 1 << 20 if head.flags & _EXTENDED else 0
-        body = compression.gunzip(data, end + room)
-    if len(body) < end:
-        raise BrokenFile(f"The SPZ file lacks {end - len(body):,} of its {end:,} bytes.", "Download it again.")
+    extended = bool(head.flags & _EXTENDED)
+    stream = compression.Unpacking(data, end + (1 << 20 if extended else 0)) if packed else None
+
+    def present(needed: int) -> int:
+        found = stream.until(needed) if stream else len(data)
+        if found < min(needed, end):
+            raise BrokenFile(f"The SPZ file lacks {end - found:,} of its {end:,} bytes.", "Download it again.")
+        return found
+
+    filled = present(end + (1 << 20) if extended or not stream else _HEADER.size)
+    body = stream.content if stream else data
     offsets = np.cumsum([_HEADER.size, *head.sizes])
     parts = [body[first:last] for first, last in itertools.pairwise(offsets)]
-    return head, parts, body[end:].tobytes() if head.flags & _EXTENDED else b""
+    extensions = body[end:filled].tobytes() if extended else b""
+
+    def wait(splats: int) -> None:
+        present(int(offsets[-2]) + splats * head.widths[-1])
+
+    return head, parts, extensions, wait
 
 
 def _split_streams(data: Bytes, head: _Head) -> tuple[list[Bytes], bytes]:
@@ -206,15 +220,19 @@ def _split_streams(data: Bytes, head: _Head) -> tuple[list[Bytes], bytes]:
     if table < _LONG_HEADER or frames > len(data) or head.streams != np.count_nonzero(head.sizes):
         raise BrokenFile("The SPZ file's table of streams is damaged or cut off.", "Download it again.")
     sizes = iter(np.frombuffer(data[table:frames].tobytes(), "<u8").reshape(-1, 2).tolist())
-    parts = []
+    packs = []
     for size in head.sizes:
         packed, unpacked = next(sizes) if size else (0, 0)
         if unpacked != size or packed > len(data) - frames:
             raise BrokenFile("The SPZ file's streams do not have the sizes that its header promises.", "Download it again.")
-        content = compression.unzstd(data[frames : frames + packed], size) if size else b""
-        parts.append(np.frombuffer(content, np.uint8))
+        packs.append((data[frames : frames + packed], size))
         frames += packed
-    return parts, data[_LONG_HEADER:table].tobytes()
+
+    def unpack(turn: slice) -> Bytes:
+        frame, size = packs[-1 - turn.start]  # the last is the largest, and begins first
+        return compression.unzstd(frame, size) if size else np.empty(0, np.uint8)
+
+    return in_blocks(unpack, len(packs), 1)[::-1], data[_LONG_HEADER:table].tobytes()
 
 
 def _records(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...common.errors import BrokenFile, UnsupportedFormat
+from . import compression
 from .ply_header import Bytes
 
 MAGIC = b"PK\x03\x04"
@@ -239,9 +240,10 @@ def _extend(target: Any, values: list[Any]) -> None:
 def _find(data: Bytes) -> tuple[str, dict[str, zipfile.ZipInfo]]:
     """The name of the member data.pkl (empty when there is none), and all members by name."""
     try:
+        compression.check_directory(data[-compression.TAIL :].tobytes())
         with zipfile.ZipFile(_Reader(data)) as archive:
             names = {info.filename: info for info in archive.infolist()}
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OSError):
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OSError, BrokenFile):
         return "", {}
     if sum(info.file_size for info in names.values()) > len(data):  # members that share bytes, or are not there
         return "", {}

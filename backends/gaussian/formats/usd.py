@@ -196,7 +196,8 @@ def _cloud(found: _Found, data: Bytes | None) -> SplatCloud:
     if len(times) < 2:
         return _still(found, times[0] if len(times) else None, data)
     first = _still(found, times[0])
-    linked = all(len(_array(prim, "positions", time, 3, found.most)) == len(first) for time in times)
+    moments = np.concatenate([_of(prim, name).times for name in ("positions", "positionsh")])
+    linked = all(len(_array(prim, "positions", time, 3, found.most)) == len(first) for time in moments)
     return first.replace(family=Frames(times, lambda index: _still(found, times[index]), linked))
 
 

@@ -122,13 +122,12 @@ def _attribute(data: Bytes, forms: Mapping[bool, tuple[bytes, bool, int]], end: 
 
 def _find(data: Bytes, any_of: bytes, at: int, end: int) -> int:
     """Where the first of some characters is."""
-    wanted = np.frombuffer(any_of, np.uint8)
+    size = 1 << 8  # a sample of a transform is short, one of splats is not
     while at < end:
-        block = data[at : min(at + _BLOCK, end)]
-        hits = np.isin(block, wanted).nonzero()[0] if len(wanted) > 1 else (block == wanted[0]).nonzero()[0]
-        if len(hits):
-            return at + int(hits[0])
-        at += len(block)
+        block = data[at : min(at + size, end)].tobytes()
+        if hits := [place for place in (block.find(one) for one in any_of) if place >= 0]:
+            return at + min(hits)
+        at, size = at + len(block), min(2 * size, _BLOCK)
     raise broken("it ends within a value")
 
 

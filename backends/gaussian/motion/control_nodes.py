@@ -26,7 +26,8 @@ Floats = NDArray[np.float32]
 NEIGHBOURS = 3
 MOST_NODES = 1 << 16
 LEAST_WEIGHT = np.float32(1e-7)
-ROWS = 2048
+DISTANCES = 1 << 20
+"""Between splats and nodes, worked out by a thread at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,7 @@ class Nodes:
             with np.errstate(all="ignore"):
                 indices[rows], shares[rows] = self._nearest(places[rows], lengths)
 
-        in_blocks(block, len(places), ROWS)
+        in_blocks(block, len(places), max(1, DISTANCES // len(self.places)))
         return indices, shares
 
     def _nearest(self, places: Floats, lengths: Floats) -> tuple[NDArray[np.intp], Floats]:

@@ -13,11 +13,10 @@ import numpy as np
 from ...common import exr
 from ...common.cameras import Camera
 from ...common.errors import VivantError
-from ..cloud import Source, SplatCloud
+from ..cloud import COLUMNS, Source, SplatCloud
 from .occluders import Solids, depths
 from .reference import Layers, render_layers
 
-COLUMNS = ("means", "quats", "scales", "opacities", "sh")
 FAR = 1e10  # metres, where a file has no infinity: Blender's own
 
 
