@@ -6,14 +6,18 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bpy
 
 from ..backends.common import room
 from ..backends.common.errors import Cancelled, VivantError
 from ..engine.progress import State
-from ..scene import borrowed, cameras, capture, sequences
+from ..scene import cameras
 from .job import JobOperator
+
+if TYPE_CHECKING:
+    from ..scene import capture
 
 SHELLS = [
     ("HEMISPHERE", "Hemisphere", "All around and above, as far away as the active camera and with its lens"),
@@ -90,6 +94,8 @@ def settings_of(chosen: Settings) -> dict[str, object]:
 
 def wish_of(context: bpy.types.Context, chosen: Settings) -> capture.Wish:
     """What is to be captured.  Raises VivantError where only selected objects shall be seen, and none are."""
+    from ..scene import borrowed, capture  # not before it is needed: Blender starts with this module
+
     objects = tuple(one.name for one in context.selected_objects if one.type != "CAMERA") if chosen.selected_only else ()
     if chosen.selected_only and not objects:
         raise VivantError("No object is selected.", "Select what is to be captured, or switch Selected Only off.")
@@ -169,6 +175,8 @@ class VIVANT_OT_scene_capture(Settings, JobOperator, bpy.types.Operator):
     bl_options = {"REGISTER"}
 
     def submit(self, context: bpy.types.Context) -> Capturing:
+        from ..scene import capture
+
         folder = _folder(self.directory)
         return Capturing(capture.capturing(context.scene, context.view_layer, folder, wish_of(context, self)))
 
@@ -186,6 +194,8 @@ class VIVANT_OT_scene_capture_estimate(Settings, bpy.types.Operator):
     bl_options = {"REGISTER"}
 
     def execute(self, context: bpy.types.Context) -> set[str]:
+        from ..scene import capture
+
         try:
             wish = wish_of(context, self)
             free = room.free_disk(_folder(self.directory))
@@ -211,6 +221,8 @@ class VIVANT_OT_cameras_pose(bpy.types.Operator):
     held_out: bpy.props.IntProperty(name="Held Out", description="Cameras that are only used to measure the result", min=0)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
+        from ..scene import sequences
+
         try:
             folder = _folder(self.directory)
             counts = sequences.pose(context.scene, context.view_layer, folder, held_out=self.held_out)
