@@ -50,7 +50,9 @@ from .engine import motion
 if TYPE_CHECKING:
     import bpy
 
+    from .backends.gaussian.train.views import Views
     from .engine.client import Engine
+    from .scene.capture import Captured
     from .scene.inbetween import Report as ObjectReport
     from .scene.motions import Question
 
@@ -74,6 +76,7 @@ __all__ = [
     "UnsupportedFormat",
     "View",
     "VivantError",
+    "capture_scene",
     "change_axes",
     "cloud_of",
     "deform_splats",
@@ -86,10 +89,12 @@ __all__ = [
     "inbetween_object",
     "losses",
     "merge_splats",
+    "pose_footage",
     "read_bvh",
     "read_cameras",
     "read_clip",
     "read_splats",
+    "read_views",
     "recolour_splats",
     "render",
     "retarget",
@@ -206,6 +211,48 @@ def export_cameras(
     found = at_once(camera_sets.gathering(bpy.context, form, cameras, frame_range, step, splats))
     write_cameras(found, path, form)
     return found
+
+
+def capture_scene(folder: str | os.PathLike[str], **wish: Any) -> Captured:
+    """Render the open scene from all around into a folder to train splats on, going on where an earlier capture stopped.
+
+    wish: fields of `scene.capture.Wish`: shell ("HEMISPHERE", "SPHERE", "ORBIT", "CAMERAS"), views, held_out, every_frame,
+    frames (first, last), size (width, height), objects and cameras (names), passes ("depth", "normal", "object_index",
+    "albedo"), transform ("" for the scene's), engine ("EEVEE", "CYCLES"), samples.
+    Needs bpy.  Raises VivantError as `scene.capture.capturing` does.
+    """
+    import bpy
+
+    from .backends.common.steps import at_once
+    from .scene import capture
+
+    steps = capture.capturing(bpy.context.scene, bpy.context.view_layer, Path(folder).absolute(), capture.Wish(**wish))
+    return at_once(steps)
+
+
+def pose_footage(
+    folder: str | os.PathLike[str], cameras: Sequence[str] = (), held_out: int = 0, frames: tuple[int, int] | None = None
+) -> dict[str, int]:
+    """List the image sequences behind the scene's cameras with their poses, as a folder to train on; pictures a split.
+
+    folder: that which holds all the pictures.  cameras: names, all with pictures when empty; held_out: how many of them.
+    Needs bpy.  Raises VivantError as `scene.sequences.pose` does.
+    """
+    import bpy
+
+    from .scene import sequences
+
+    return sequences.pose(bpy.context.scene, bpy.context.view_layer, Path(folder).absolute(), cameras, held_out, frames)
+
+
+def read_views(folder: str | os.PathLike[str]) -> Views:
+    """The posed pictures of a capture to train on: NeRF's and D-NeRF's layout, Nerfstudio's, COLMAP's.
+
+    Needs Pillow.  Raises VivantError, in a sentence, for whatever cannot be trained on (see `gaussian.train.views.read`).
+    """
+    from .backends.gaussian.train import views
+
+    return views.read(folder)
 
 
 def cloud_of(object: bpy.types.Object) -> SplatCloud:

@@ -8,6 +8,7 @@ import bpy
 from . import preferences, properties
 from .operators import (
     cameras_io,
+    capture,
     contacts,
     engine,
     inbetween,
@@ -24,6 +25,7 @@ from .operators import (
     splats_stream,
     takes,
 )
+from .panels import capture as capture_panel
 from .panels import menus, sidebar
 from .panels import phase as phase_panel
 from .panels import splats_edit as splats_edit_panel
@@ -46,6 +48,7 @@ MODULES: tuple[ModuleType, ...] = (
     splats_edit,
     splats_size,
     cameras_io,
+    capture,
     inbetween,
     shots,
     takes,
@@ -60,6 +63,7 @@ MODULES: tuple[ModuleType, ...] = (
     splats_edit_panel,
     takes_panels,
     phase_panel,
+    capture_panel,
     drawing,
     ghosts,
     playback,

@@ -96,3 +96,16 @@ def node_tree(owner: bpy.types.Material | bpy.types.World) -> bpy.types.NodeTree
     if owner.node_tree is None:
         owner.use_nodes = True
     return owner.node_tree
+
+
+def picture_format(settings: bpy.types.ImageFormatSettings, layers: bool) -> None:
+    """Write pictures as 8-bit RGBA PNG, or with all layers as one part of a 32-bit EXR."""
+    if hasattr(settings, "media_type"):
+        settings.media_type = "MULTI_LAYER_IMAGE" if layers else "IMAGE"
+    settings.file_format = "OPEN_EXR_MULTILAYER" if layers else "PNG"
+    if not layers:
+        settings.color_mode, settings.color_depth, settings.compression = "RGBA", "8", 15
+        return
+    settings.color_depth, settings.exr_codec = "32", "ZIP"
+    if hasattr(settings, "use_exr_interleave"):
+        settings.use_exr_interleave = True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""OpenEXR files of several layers: 32-bit scan lines, ZIP compression (openexr.com, 'OpenEXR file layout')."""
+"""OpenEXR files of several layers: scan lines in one part, 32-bit out, ZIP compression (openexr.com, 'OpenEXR file layout')."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import BrokenFile, UnsupportedFormat
+
 _MAGIC, _VERSION, _LONG_NAMES = 20000630, 2, 0x400
 _ZIP, _LINES = 3, 16  # the compression's number, and the scan lines it packs together
 _FLOAT = 2
+_OTHER_KINDS = 0x200 | 0x800 | 0x1000  # tiles, deep pixels, several parts
+_PACKED_LINES = {0: 1, 2: 1, 3: 16}  # none, ZIP of single lines, ZIP
+_TYPES = {0: "<u4", 1: "<f2", 2: "<f4"}
+_MOST = 1 << 31  # bytes of all pixels
 
 
 def encode(channels: Mapping[str, NDArray[np.floating]]) -> bytes:
@@ -43,6 +49,78 @@ def encode(channels: Mapping[str, NDArray[np.floating]]) -> bytes:
         chunks.append(struct.pack("<2i", first, len(packed)) + packed)
     ends = len(header) + 8 * len(chunks) + np.cumsum([0, *map(len, chunks)])
     return header + ends[:-1].astype("<u8").tobytes() + b"".join(chunks)
+
+
+def decode(data: bytes, name: str = "picture.exr") -> dict[str, NDArray[np.float32]]:
+    """Channels (H, W) by full name, rows from the top.
+
+    Raises UnsupportedFormat for tiles, several parts, sampled channels and other compressions than ZIP; BrokenFile for damage.
+    """
+    try:
+        return _decode(data, name)
+    except (struct.error, IndexError, ValueError, zlib.error) as error:
+        raise BrokenFile(f"'{name}' is damaged or cut off.", "Render or export it again.") from error
+
+
+def _decode(data: bytes, name: str) -> dict[str, NDArray[np.float32]]:
+    magic, version = struct.unpack_from("<2i", data)
+    if magic != _MAGIC:
+        raise BrokenFile(f"'{name}' is no OpenEXR picture.", "Render or export it again.")
+    attributes, at = {}, 8
+    while data[at]:
+        key, form = data[at : at + 600].split(b"\0", 2)[:2]
+        at += len(key) + len(form) + 2
+        (size,) = struct.unpack_from("<I", data, at)
+        attributes[key.decode()] = data[at + 4 : at + 4 + size]
+        at += 4 + size
+    at += 1
+    compression = attributes.get("compression", b"\xff")[0]
+    channels = _channels(attributes.get("channels", b"\0"))
+    if version & _OTHER_KINDS or compression not in _PACKED_LINES or any(sampling != (1, 1) for _, _, sampling in channels):
+        raise UnsupportedFormat(f"'{name}' is an OpenEXR picture of a kind that Vivant does not read.", "Save scan lines, ZIP.")
+    left, top, right, bottom = struct.unpack("<4i", attributes.get("dataWindow", b""))
+    width, height = right - left + 1, bottom - top + 1
+    line = sum(np.dtype(_TYPES[kind]).itemsize for _, kind, _ in channels) * width
+    if width < 1 or height < 1 or line * height > min(_MOST, 1100 * len(data)):  # deflate packs to a 1032nd at most
+        raise BrokenFile(f"'{name}' is damaged: it says it has {width} x {height} pixels.", "Render or export it again.")
+    found = {title: np.zeros((height, width), np.float32) for title, _, _ in channels}
+    lines = _PACKED_LINES[compression]
+    for start in struct.unpack_from(f"<{-(-height // lines)}Q", data, at):
+        first, size = struct.unpack_from("<iI", data, start)
+        rows = min(lines, bottom + 1 - first)
+        raw = data[start + 8 : start + 8 + size]
+        if len(raw) < line * rows:
+            raw = _unpack(raw, line * rows)
+        place = 0
+        for row in range(first - top, first - top + rows):
+            for title, kind, _ in channels:
+                found[title][row] = np.frombuffer(raw, _TYPES[kind], width, place)
+                place += width * np.dtype(_TYPES[kind]).itemsize
+    return found
+
+
+def _channels(listed: bytes) -> list[tuple[str, int, tuple[int, int]]]:
+    """Name, type and sampling of each channel, in the order of the file."""
+    found = []
+    while len(listed) > 1:
+        title, rest = listed.split(b"\0", 1)
+        kind, across, down = struct.unpack_from("<i4x2i", rest)
+        if kind not in _TYPES:
+            raise ValueError(kind)
+        found.append((title.decode(), kind, (across, down)))
+        listed = rest[16:]
+    return found
+
+
+def _unpack(packed: bytes, size: int) -> bytes:
+    values = np.frombuffer(zlib.decompressobj().decompress(packed, size), np.uint8)
+    if len(values) != size:
+        raise ValueError(size)
+    values = np.cumsum(values.astype(np.int64) - np.concatenate([[0], np.full(size - 1, 128)]))
+    half = (size + 1) // 2
+    mixed = np.empty(size, np.uint8)
+    mixed[::2], mixed[1::2] = values[:half] & 255, values[half:] & 255
+    return mixed.tobytes()
 
 
 def _pack(raw: bytes) -> bytes:
