@@ -69,11 +69,10 @@ def test_the_viewport_encodes_each_splat(scene, capture):
     depsgraph = bpy.context.evaluated_depsgraph_get()
     size = scene.render.resolution_x, scene.render.resolution_y
     projection = scene.camera.calc_matrix_camera(depsgraph, x=size[0], y=size[1])
-    view = drawing.View(gpu.types.GPUOffScreen(*size, format=drawing.rasteriser.HALF))
+    view = drawing.View(size)
     nothing = gpu.types.Buffer("FLOAT", size[0] * size[1], np.ones(size[0] * size[1], np.float32))
     drawing.paint(view, [capture], depsgraph, BUDGET, scene.camera.matrix_world.inverted(), projection, nothing)
-    with view.plate.bind():
-        pixels = gpu.state.active_framebuffer_get().read_color(0, 0, *size, 4, 0, "FLOAT")
+    pixels = view.framebuffer.read_color(0, 0, *size, 4, 0, "FLOAT")
     picture = np.array(pixels, np.float32).reshape(size[1], size[0], 4)[::-1]
     assert psnr(picture, truth(scene, capture, False)) > 50
 
