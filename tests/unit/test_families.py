@@ -289,3 +289,12 @@ def test_the_full_model_decodes_each_splat_for_its_own_ray():
         np.testing.assert_allclose(sh.to_rgb(still.sh[n, 0]), rgb, atol=1e-4)
     np.testing.assert_array_equal(cloud.at(0.2).sh, cloud.sh)
     np.testing.assert_array_equal(Stg.at(cloud.family, cloud, 0.2).means, still.means)
+
+
+def test_the_shortest_lives_end_without_a_warning():
+    """A splat at the middle of the clip, with a width as small as float32 goes."""
+    one = np.ones(1, np.float32)
+    family = FAMILIES["Linear"](np.zeros((1, 3), np.float32), 0.5 * one, 1e-38 * one, 0 * one, 2 * one)
+    cloud = SplatCloud(np.zeros((1, 3)), np.eye(4)[:1], np.ones((1, 3)), one, np.zeros((1, 1, 3)), family=family)
+    with np.errstate(all="raise", under="ignore"):
+        assert [float(cloud.at(time).opacities[0]) for time in (0.1, 0.5, 0.9)] == [0, 1, 0]

@@ -45,9 +45,11 @@ class Linear(Family):
         now = np.float32(np.clip(time, *self.time_range))
         d = now - self.center
         there = (self.first <= now) & (now < self.last)
+        with np.errstate(over="ignore"):  # long past the shortest lives nothing is left, however often they fit in
+            left = np.exp(-np.square(d / self.width))
         return cloud.replace(
             means=cloud.means + self.velocity * d[:, None],
-            opacities=cloud.opacities * np.where(there, np.exp(-np.square(d / self.width)), 0),
+            opacities=cloud.opacities * np.where(there, left, 0),
             family=None,
         )
 
