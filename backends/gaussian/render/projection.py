@@ -67,6 +67,20 @@ def _times(covariance: Floats, x: float, y: float, z: float) -> tuple[float, flo
     )
 
 
+@njit(inline="always", **FAST)
+def _footprint(
+    x: float, y: float, z: float, covariance: Floats, view: Floats, lens: Floats, limits: Floats, flat: bool
+) -> tuple[float, ...]:
+    """Entries of the Jacobian; its rows u, v in the world; the covariance times these, p, q; and what it is in the picture."""
+    xx, xz, yy, yz = _jacobian(x, y, z, lens, limits, flat)
+    ux, uy, uz = xx * view[0, 0] + xz * view[2, 0], xx * view[0, 1] + xz * view[2, 1], xx * view[0, 2] + xz * view[2, 2]
+    vx, vy, vz = yy * view[1, 0] + yz * view[2, 0], yy * view[1, 1] + yz * view[2, 1], yy * view[1, 2] + yz * view[2, 2]
+    px, py, pz = _times(covariance, ux, uy, uz)
+    qx, qy, qz = _times(covariance, vx, vy, vz)
+    sharp_a, b, sharp_c = ux * px + uy * py + uz * pz, vx * px + vy * py + vz * pz, vx * qx + vy * qy + vz * qz
+    return xx, xz, yy, yz, ux, uy, uz, vx, vy, vz, px, py, pz, qx, qy, qz, sharp_a, b, sharp_c
+
+
 @njit(parallel=True, **FAST)
 def project(
     means: Floats, covariances: Floats, opacities: Floats, view: Floats, lens: Floats, limits: Floats, flat: bool, near: float,
@@ -83,12 +97,9 @@ def project(
         depths[i] = z
         if not z > near:
             continue
-        xx, xz, yy, yz = _jacobian(x, y, z, lens, limits, flat)
-        ux, uy, uz = xx * view[0, 0] + xz * view[2, 0], xx * view[0, 1] + xz * view[2, 1], xx * view[0, 2] + xz * view[2, 2]
-        vx, vy, vz = yy * view[1, 0] + yz * view[2, 0], yy * view[1, 1] + yz * view[2, 1], yy * view[1, 2] + yz * view[2, 2]
-        px, py, pz = _times(covariances[i], ux, uy, uz)
-        qx, qy, qz = _times(covariances[i], vx, vy, vz)
-        sharp_a, b, sharp_c = ux * px + uy * py + uz * pz, vx * px + vy * py + vz * pz, vx * qx + vy * qy + vz * qz
+        _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, sharp_a, b, sharp_c = _footprint(
+            x, y, z, covariances[i], view, lens, limits, flat
+        )
         a, c = sharp_a + LOW_PASS, sharp_c + LOW_PASS
         determinant = a * c - b * b
         opacity = opacities[i]
@@ -137,12 +148,9 @@ def project_back(
             d_opacity += slots[k, 5]
 
         x, y, z = _view(means[i], view)
-        xx, xz, yy, yz = _jacobian(x, y, z, lens, limits, flat)
-        ux, uy, uz = xx * view[0, 0] + xz * view[2, 0], xx * view[0, 1] + xz * view[2, 1], xx * view[0, 2] + xz * view[2, 2]
-        vx, vy, vz = yy * view[1, 0] + yz * view[2, 0], yy * view[1, 1] + yz * view[2, 1], yy * view[1, 2] + yz * view[2, 2]
-        px, py, pz = _times(covariances[i], ux, uy, uz)
-        qx, qy, qz = _times(covariances[i], vx, vy, vz)
-        sharp_a, b, sharp_c = ux * px + uy * py + uz * pz, vx * px + vy * py + vz * pz, vx * qx + vy * qy + vz * qz
+        xx, xz, yy, yz, ux, uy, uz, vx, vy, vz, px, py, pz, qx, qy, qz, sharp_a, b, sharp_c = _footprint(
+            x, y, z, covariances[i], view, lens, limits, flat
+        )
         a, c = sharp_a + LOW_PASS, sharp_c + LOW_PASS
         determinant = a * c - b * b
 
